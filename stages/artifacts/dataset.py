@@ -1,0 +1,91 @@
+"""The Dataset on disk: a manifest of ids, splits and labels, shards of encoded images, a quarantine table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import polars as pl
+
+from stages.artifacts import manifest
+from stages.errors import InputProblem
+
+DATASETS = Path("data/datasets")
+VERSION = 1
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+MANIFEST_SCHEMA = {
+    "id": pl.String,
+    "split": pl.String,
+    "label": pl.String,
+    "class_index": pl.Int64,
+    "sha256": pl.String,
+    "width": pl.Int64,
+    "height": pl.Int64,
+    "shard": pl.Int64,  # number of the images-*.parquet that holds the bytes
+}
+QUARANTINE_SCHEMA = {"id": pl.String, "reason": pl.String}
+
+
+def dataset_path(name: str) -> Path:
+    """Return where the dataset `name` lives."""
+    return DATASETS / name
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A finished dataset. Rows are sorted by (shard, id): the order of the shards, hence of every reader."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    @classmethod
+    def open(cls, name: str, *, verify: bool = False) -> Self:
+        """Open `data/datasets/<name>`; raises InputProblem where it is absent, unfinished or damaged."""
+        path = dataset_path(name)
+        return cls(path, manifest.read(path, kind="dataset", version=VERSION, made_by="sources", verify=verify))
+
+    @property
+    def name(self) -> str:
+        """Return the name it has in params.yaml."""
+        return self.path.name
+
+    @property
+    def classes(self) -> list[str]:
+        """Return the class names; `class_index` points into this list."""
+        return list(self.facts["classes"])
+
+    @cached_property
+    def identity(self) -> str:
+        """Return the content key: the sha256 of the folder's manifest."""
+        return manifest.identity(self.path)
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """Return the manifest: id, split, label, class_index, sha256, width, height, shard."""
+        return pl.read_parquet(self.path / "manifest.parquet")
+
+    @property
+    def quarantine(self) -> pl.DataFrame:
+        """Return the images that could not be read: id, reason."""
+        return pl.read_parquet(self.path / "quarantine.parquet")
+
+    def images(self, splits: Iterable[Split] = SPLITS) -> Iterator[tuple[str, bytes]]:
+        """Yield (id, encoded bytes) of the chosen splits in row order, one shard in memory at a time."""
+        chosen = self.rows.filter(pl.col("split").is_in(list(splits)))
+        for shard in chosen["shard"].unique().sort():
+            wanted = chosen.filter(pl.col("shard") == shard).select("id")
+            content = pl.read_parquet(self.path / f"images-{shard:05d}.parquet")
+            yield from wanted.join(content, on="id", how="left", maintain_order="left").iter_rows()
+
+
+def require_split(rows: pl.DataFrame, split: Split, name: str) -> pl.DataFrame:
+    """Return the rows of one split; raises InputProblem where there are none."""
+    chosen = rows.filter(pl.col("split") == split)
+    if chosen.is_empty():
+        raise InputProblem(f"has no {split} images", where=str(dataset_path(name)), next_step="add images, then `dvc repro`")
+    return chosen

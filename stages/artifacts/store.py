@@ -1,0 +1,56 @@
+"""Work in progress that a killed run must not lose, keyed by the content of everything it was made from.
+
+DVC empties a stage's outputs before it runs, so what a long stage has finished (shards of features, a training's
+epochs, fine-tuned scores) lives here and the outputs are linked or copied from it. The store can be dropped at any
+time (`transferscope drop-store`): it costs time, never a result.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from stages.artifacts.manifest import digest, sha256
+
+STORE = Path("data/store")
+LOCK_FILE = Path("requirements.lock")
+PACKAGE = Path(__file__).resolve().parents[1]  # the `stages` package
+
+
+def key(inputs: Mapping[str, object], code: Iterable[str] = ()) -> str:
+    """Return the content key of one unit of work: its inputs, its code and the pinned packages.
+
+    `code` names modules or folders below `stages/`, for instance `["train.py", "encoders"]`: what is kept must
+    become invalid with the same edits that make DVC run the stage again.
+    """
+    files = [file for name in code for file in ([PACKAGE / name] if name.endswith(".py") else (PACKAGE / name).rglob("*.py"))]
+    sources = {file.relative_to(PACKAGE).as_posix(): sha256(file) for file in sorted(files)}
+    packages = sha256(LOCK_FILE) if LOCK_FILE.is_file() else None
+    return digest({"inputs": dict(inputs), "code": sources, "packages": packages})[:32]
+
+
+def folder(kind: str, content_key: str) -> Path:
+    """Return the (created) folder that belongs to one unit of work."""
+    path = STORE / kind / content_key
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source` by a hard link, or by a copy where the file system has none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def drop() -> int:
+    """Delete the whole store and return the number of bytes freed."""
+    if not STORE.exists():
+        return 0
+    freed = sum(path.stat().st_size for path in STORE.rglob("*") if path.is_file())
+    shutil.rmtree(STORE)
+    return freed

@@ -1,0 +1,317 @@
+"""params.yaml as typed, validated models: one section per stage, every mistake named with its nearest valid choice."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.errors import InputProblem, nearest
+
+PARAMS_FILE = Path("params.yaml")
+SLUG = re.compile(r"^[a-z0-9_]+$")
+
+
+def _slug(name: str) -> str:
+    if not SLUG.match(name):
+        suggestion = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_")
+        raise ValueError(f"{name!r} is not a name of lower-case letters, digits and _; try {suggestion!r}")
+    return name
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are mistakes, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(Section):
+    """What holds for the whole run."""
+
+    seed: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    threads: Count = 2  # of torch and BLAS; named here because the order of sums, and so the last bit, depends on it
+
+
+class DatasetEntry(BaseModel):
+    """One dataset: its kind, and the options of that kind, which the kind's own module validates."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return everything but the kind."""
+        return dict(self.model_extra or {})
+
+
+class Datasets(Section):
+    """Datasets in two groups, because DVC watches `path` in the second and knows no optional dependency."""
+
+    packaged: dict[Slug, DatasetEntry] = {}
+    files: dict[Slug, DatasetEntry] = {}
+
+
+class Ingest(Section):
+    """Limits of ingest and the shares of the splits where the source brings none."""
+
+    max_quarantine_fraction: float = Field(default=0.05, ge=0, le=1)
+    max_pixels: Count = 50_000_000
+    max_bytes: Count = 100_000_000
+    shard_megabytes: Count = 128
+    val_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.2
+
+
+class PretrainWeights(Section):
+    """Weights trained here on one of the datasets."""
+
+    pretrain: Slug
+
+
+class FileWeights(Section):
+    """Weights from a .safetensors or .pth file below data/raw/weights."""
+
+    file: Path
+
+
+class Encoder(Section):
+    """One timm model with its weights, the layers to tap, and overrides of timm's own data config."""
+
+    arch: str
+    arch_args: dict[str, Any] = {}
+    weights: Literal["hub", "random"] | PretrainWeights | FileWeights
+    layers: Annotated[list[str], Field(min_length=1)] = ["pooled"]
+    input_size: Annotated[int, Field(ge=8)] | None = None  # pixels, square
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
+
+
+class Pretrain(Section):
+    """Supervised training: AdamW, one-cycle learning rate, cross-entropy without label smoothing."""
+
+    epochs: Count = 8
+    batch_size: Count = 128
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+class Extract(Section):
+    """How features are computed and kept."""
+
+    batch_size: Count = 256
+    shard_images: Count = 4096  # images between two points from which a killed run resumes
+    dtype: Literal["float32", "float16"] = "float32"
+
+
+class Finetune(Section):
+    """The ground truth of ranking: a linear head and full fine-tuning, on a small budget."""
+
+    modes: Annotated[list[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]
+    seeds: Count = 2
+    epochs: Count = 6
+    batch_size: Count = 64
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    max_train: Count = 500
+
+
+class Rank(Section):
+    """Which transferability metrics are computed."""
+
+    metrics: Annotated[list[str], Field(min_length=1)]
+    max_per_class: Count | None = None
+
+
+class PrunePair(Section):
+    """One source to prune for one target, seen through a surrogate trained on the whole source."""
+
+    source: Slug
+    target: Slug
+    surrogate: Slug
+    layer: str = "pooled"
+
+
+class Prune(Section):
+    """Pruning methods, and the grid of the proof that pre-trains again on what is kept."""
+
+    pairs: list[PrunePair] = []
+    methods: Annotated[list[str], Field(min_length=1)] = ["label_mapping", "feature_mapping", "random"]
+    fractions: Annotated[list[Fraction], Field(min_length=2)] = [0.2, 0.5]
+    seeds: Count = 2
+    tolerance: float = Field(default=0.01, ge=0)  # of downstream accuracy, for "as good as the full source"
+
+
+class Probe(Section):
+    """Learning curves of the heads on nested draws."""
+
+    heads: Annotated[list[str], Field(min_length=1)] = ["naive_bayes", "logistic"]
+    layer: str = "pooled"
+    seeds: Count = 5
+    sizes: Annotated[list[Count], Field(min_length=3)] | None = None  # None: a log grid up to all data
+    c: float = Field(default=1.0, gt=0)
+    epsilon: float = Field(default=0.01, gt=0)  # distance to a head's own asymptote that counts as reached
+
+
+class Languages(Section):
+    """The measured cross-lingual table: tasks, languages, target examples."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    languages: Annotated[list[str], Field(min_length=3)]
+    shots: list[Annotated[int, Field(ge=0)]] = [0, 10, 30, 100]
+    seeds: Count = 2
+    max_source: Count = 1000
+    features: list[str] = []
+    goal: float = Field(default=0.8, gt=0, lt=1)  # the score that n_for_goal aims at
+
+
+class Recommend(Section):
+    """What the recommendations aim at."""
+
+    metric: str = "logme"
+    labels_at_hand: Count = 300
+
+
+class Schedule(Section):
+    """When `transferscope serve` runs the pipeline."""
+
+    cron: str = "0 3 * * *"
+    timezone: str = "UTC"
+    jobs: Count = 1
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    run: Run = Run()
+    datasets: Datasets
+    targets: Annotated[list[Slug], Field(min_length=1)]
+    ingest: Ingest = Ingest()
+    encoders: Annotated[dict[Slug, Encoder], Field(min_length=1)]
+    pretrain: Pretrain = Pretrain()
+    extract: Extract = Extract()
+    finetune: Finetune = Finetune()
+    rank: Rank
+    prune: Prune = Prune()
+    probe: Probe = Probe()
+    languages: Languages
+    recommend: Recommend = Recommend()
+    schedule: Schedule = Schedule()
+
+    @property
+    def all_datasets(self) -> dict[str, DatasetEntry]:
+        """Return the datasets of both groups by name."""
+        return {**self.datasets.packaged, **self.datasets.files}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Params:
+        twice = set(self.datasets.packaged) & set(self.datasets.files)
+        if twice:
+            raise ValueError(f"datasets: {sorted(twice)[0]!r} is in both groups; rename one")
+        for name, entry in self.datasets.files.items():
+            if "path" not in entry.options:
+                raise ValueError(f"datasets.files.{name}: needs `path`, the file or folder that DVC watches")
+        known = self.all_datasets
+
+        def expect(where: str, name: str, among: dict[str, Any]) -> None:
+            if name not in among:
+                raise ValueError(f"{where}: there is no {name!r}; {nearest(name, among)}")
+
+        for index, target in enumerate(self.targets):
+            expect(f"targets.{index}", target, known)
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder.weights, PretrainWeights):
+                expect(f"encoders.{name}.weights.pretrain", encoder.weights.pretrain, known)
+        for index, pair in enumerate(self.prune.pairs):
+            expect(f"prune.pairs.{index}.source", pair.source, known)
+            expect(f"prune.pairs.{index}.target", pair.target, known)
+            expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
+            surrogate = self.encoders[pair.surrogate]
+            if surrogate.weights != PretrainWeights(pretrain=pair.source):
+                raise ValueError(
+                    f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
+                    f"give it `weights: {{pretrain: {pair.source}}}`"
+                )
+            if pair.layer not in surrogate.layers:
+                raise ValueError(
+                    f"prune.pairs.{index}.layer: {pair.surrogate!r} keeps no {pair.layer!r}; "
+                    f"{nearest(pair.layer, surrogate.layers)}"
+                )
+        for name, encoder in self.encoders.items():
+            if self.probe.layer not in encoder.layers:
+                raise ValueError(
+                    f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; {nearest(self.probe.layer, encoder.layers)}"
+                )
+        if self.recommend.metric not in self.rank.metrics:
+            raise ValueError(
+                f"recommend.metric: {self.recommend.metric!r} is not computed; "
+                f"{nearest(self.recommend.metric, self.rank.metrics)}"
+            )
+        return self
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
+    """Turn pydantic's first complaint into one sentence: where, what, and the nearest valid choices."""
+    first = error.errors()[0]
+    location = (*prefix, *(str(part) for part in first["loc"]))
+    # Union members leave their class name in the location; the user never wrote it.
+    shown = ".".join(part for part in location if not part[:1].isupper() and "[" not in part and "constrained" not in part)
+    if first["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in first["loc"][:-1]:
+            owner = _field_model(owner, str(part))
+        fields = set(owner.model_fields) if owner is not None else set()
+        return f"{shown}: there is no such key; {nearest(str(first['loc'][-1]), fields)}"
+    if first["type"] == "literal_error":
+        wrong, expected = str(first["input"]), str(first["ctx"]["expected"])
+        close = difflib.get_close_matches(wrong, re.findall(r"'([^']+)'", expected), n=1)
+        return f"{shown}: {wrong!r} is not one of {expected}" + (f"; did you mean {close[0]!r}?" if close else "")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{shown}: {message}" if shown and not message.startswith(shown) else message
+
+
+def _field_model(owner: Any, part: str) -> Any:
+    """Return the model class of field `part` of `owner`, or of the values when `owner` is a mapping's value model."""
+    if owner is None or not hasattr(owner, "model_fields"):
+        return owner
+    field = owner.model_fields.get(part)
+    if field is None:
+        return owner
+    candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        InputProblem: the file is absent, is not YAML, or says something invalid; one message, the first mistake.
+    """
+    next_step = f"edit {path}, then `transferscope check`"
+    if not path.is_file():
+        raise InputProblem("does not exist", where=str(path), next_step="run this in the project's folder")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputProblem(f"is not YAML: {error}", where=str(path), next_step=next_step) from None
+    if not isinstance(content, dict):
+        raise InputProblem("is empty, or not a mapping", where=str(path), next_step=next_step)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise InputProblem(explain(error, Params), where=str(path), next_step=next_step) from None
