@@ -1,0 +1,161 @@
+"""Gaussian naive Bayes with one diagonal variance shared by all classes: a linear rule, fitted in one pass.
+
+The head of arXiv 2302.02334 (ICML 2023): x | class k is Gaussian with mean mu_k and variance v in every class, where
+
+    v = sum_k pi_k var_k + epsilon        (prior-weighted within-class variance, maximum likelihood)
+    log p(k | x) = log pi_k + x . mu_k / v - mu_k . mu_k / (2 v) + terms shared by all k.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from stages.probe.heads import Head, few_examples_expected
+
+_BLOCK_ELEMENTS = 2**16  # float64 values held at once: half a MiB, which stays in the cache from one step to the next
+_DTYPES = [np.float64, np.float32]  # taken as they come, so that a memory map is never copied whole; sums are float64
+
+
+class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian naive Bayes whose classes share one variance per dimension, a scikit-learn classifier.
+
+    `partial_fit` over any split of the rows gives the same model as `fit` on all of them, to rounding: counts, means and
+    scatter of the parts are merged by the update of Chan, Golub and LeVeque (1979), which subtracts no large numbers.
+
+    Args:
+        epsilon: added to every variance, in squared feature units; > 0 keeps constant columns harmless.
+
+    Attributes:
+        classes_: [k] labels in sorted order.
+        class_count_: [k] summed sample weights.
+        class_prior_: [k] shares of the summed weights.
+        theta_: [k, d] class means, float64; zero for a class without weight, which is then never predicted.
+        var_: [d] shared variance, `epsilon` included, float64.
+    """
+
+    def __init__(self, epsilon: float = 1e-9) -> None:
+        self.epsilon = epsilon
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit on features [n, d], labels [n] of any type and weights [n] >= 0, forgetting what was fitted before."""
+        features, labels = validate_data(self, X, y, dtype=_DTYPES)
+        with few_examples_expected():
+            check_classification_targets(labels)
+        self._start(np.unique(labels), features)
+        return self._absorb(features, labels, sample_weight)
+
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Add rows to the model; the first call names all `classes` that will ever come.
+
+        Raises:
+            ValueError: the first call names no classes, a later one names others, or a label is not among them.
+        """
+        first = not hasattr(self, "classes_")
+        features, labels = validate_data(self, X, y, dtype=_DTYPES, reset=first)
+        with few_examples_expected():
+            check_classification_targets(labels)
+        if first:
+            if classes is None:
+                raise ValueError("the first call of partial_fit must name all classes")
+            self._start(np.unique(np.asarray(classes)), features)
+        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
+            raise ValueError(f"classes {classes!r} differ from those of the first call, {self.classes_!r}")
+        return self._absorb(features, labels, sample_weight)
+
+    def _start(self, classes: NDArray[Any], features: NDArray[Any]) -> None:
+        self.classes_ = classes
+        # A row of the data as origin: a large common offset is gone before anything is summed, and a constant
+        # column is exactly 0.
+        self._origin = features[0].astype(np.float64)  # (d,)
+        self.class_count_ = np.zeros(len(classes))  # (k,)
+        self._means = np.zeros((len(classes), features.shape[1]))  # (k, d), from the origin
+        self._scatter = np.zeros(features.shape[1])  # (d,) weighted squares around the class means, all classes
+
+    def _absorb(self, features: NDArray[Any], labels: NDArray[Any], sample_weight: ArrayLike | None) -> Self:
+        codes = np.searchsorted(self.classes_, labels)
+        if (codes == len(self.classes_)).any() or (self.classes_[codes] != labels).any():
+            unknown = np.setdiff1d(labels, self.classes_)
+            raise ValueError(f"labels {unknown!r} are not among the classes {self.classes_!r}")
+        weights = _check_sample_weight(
+            sample_weight, features, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+        )
+        step = max(4 * len(self.classes_), _BLOCK_ELEMENTS // features.shape[1], 1)
+        for start in range(0, len(features), step):
+            rows = slice(start, start + step)
+            self._merge(features[rows] - self._origin, codes[rows], weights[rows])
+        return self._solve()
+
+    def _merge(self, block: NDArray[np.float64], codes: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+        """Add a block [b, d], float64 and seen from the origin, to counts, means and scatter; uses it up."""
+        n_classes, n_rows = len(self.classes_), len(block)
+        counts = np.bincount(codes, weights, minlength=n_classes)  # (k,)
+        members = sparse.csr_array((weights, (codes, np.arange(n_rows))), shape=(n_classes, n_rows))
+        present = counts > 0
+        means = np.zeros_like(self._means)
+        means[present] = (members @ block)[present] / counts[present, None]  # (k, d)
+        block -= means[codes]
+        block *= block
+        self._scatter += weights @ block
+
+        total = self.class_count_ + counts
+        share = np.divide(counts, total, out=np.zeros_like(total), where=total > 0)  # (k,) of the new rows
+        apart = means - self._means
+        self._scatter += (self.class_count_ * share) @ apart**2
+        self._means += share[:, None] * apart
+        self.class_count_ = total
+
+    def _solve(self) -> Self:
+        weight = self.class_count_.sum()
+        if not weight > 0:
+            raise ValueError("all sample weights seen so far are zero")
+        self.class_prior_ = self.class_count_ / weight
+        self.theta_ = np.where(self.class_count_[:, None] > 0, self._means + self._origin, 0.0)
+        self.var_ = self._scatter / weight + self.epsilon
+        # Seen from the overall mean, the scores of the classes differ as little as they can.
+        centre = self.class_prior_ @ self._means  # (d,)
+        offset = self._means - centre  # (k, d)
+        self._centre = centre + self._origin
+        self._slopes = offset / self.var_  # (k, d)
+        with np.errstate(divide="ignore"):  # a class without weight has log prior -inf, and so probability 0
+            self._intercepts = np.log(self.class_prior_) - (self._slopes * offset).sum(axis=1) / 2  # (k,)
+        return self
+
+    def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return log pi_k + log p(x | k) up to a term shared by all classes, [n, k]: one matrix product a block."""
+        check_is_fitted(self, "var_")
+        features = validate_data(self, X, dtype=_DTYPES, reset=False)
+        scores = np.empty((len(features), len(self.classes_)))
+        step = max(_BLOCK_ELEMENTS // features.shape[1], 1)
+        for start in range(0, len(features), step):
+            rows = slice(start, start + step)
+            np.matmul(features[rows] - self._centre, self._slopes.T, out=scores[rows])
+        scores += self._intercepts
+        return scores
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the most probable labels [n]."""
+        scores = self._scores(X)
+        return cast("NDArray[Any]", self.classes_[scores.argmax(axis=1)])
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return log-probabilities [n, k], columns in the order of `classes_`; finite for every class seen in `fit`."""
+        scores = self._scores(X)
+        scores -= scores.max(axis=1, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        return scores
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return class probabilities [n, k], columns in the order of `classes_`."""
+        return cast("NDArray[np.float64]", np.exp(self.predict_log_proba(X)))
+
+
+HEAD = Head(lambda c: SharedVarianceGaussianNB(), incremental=True)

@@ -1,0 +1,9 @@
+"""scikit-learn's own generative classifiers, to see what the shared variance of naive Bayes gains and loses."""
+
+from __future__ import annotations
+
+from sklearn.naive_bayes import GaussianNB
+
+from stages.probe.heads import Head
+
+GAUSSIAN_NB = Head(lambda c: GaussianNB())  # a variance for every class and dimension: a quadratic rule
