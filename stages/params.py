@@ -126,6 +126,7 @@ class Finetune(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     max_train: Count = 500
+    linear_c: float = Field(default=1.0, gt=0)  # inverse penalty of the linear head
 
 
 class Rank(Section):

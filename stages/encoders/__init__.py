@@ -1,0 +1,19 @@
+"""Encoders: building a timm model, loading weights safely, tapping its layers, preparing its pixels."""
+
+from stages.encoders.build import build, data_config, known_architecture
+from stages.encoders.load import load, match_state, read_weight_file
+from stages.encoders.preprocess import Preprocess
+from stages.encoders.tap import Tapped, check_layers, layer_names
+
+__all__ = [
+    "Preprocess",
+    "Tapped",
+    "build",
+    "check_layers",
+    "data_config",
+    "known_architecture",
+    "layer_names",
+    "load",
+    "match_state",
+    "read_weight_file",
+]

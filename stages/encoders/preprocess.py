@@ -1,0 +1,63 @@
+"""An image as an encoder wants it: timm's own evaluation transform, kept as bytes until the batch is on its device."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor
+from torchvision import transforms
+
+
+class Config(Protocol):
+    """What a card or a data config says of its images."""
+
+    @property
+    def input_size(self) -> tuple[int, int, int]: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def interpolation(self) -> str: ...
+    @property
+    def crop_pct(self) -> float: ...
+
+
+class Preprocess:
+    """Resize and crop on the image, normalise on the batch: bytes are a quarter of the memory and of the transfer."""
+
+    def __init__(self, config: Config) -> None:
+        self.channels = config.input_size[0]
+        whole: Any = create_transform(
+            config.input_size, is_training=False, interpolation=config.interpolation, crop_pct=config.crop_pct,
+            mean=config.mean, std=config.std,
+        )  # fmt: skip
+        geometric = [step for step in whole.transforms if not isinstance(step, transforms.ToTensor | transforms.Normalize)]
+        if len(whole.transforms) - len(geometric) != 2:
+            raise TypeError(f"timm's evaluation transform has another form than resize, crop, tensor, normalise: {whole}")
+        self._geometric = [step for step in geometric if "ToTensor" not in type(step).__name__]
+        self._mean = torch.tensor(config.mean, dtype=torch.float32).view(1, -1, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(config.std, dtype=torch.float32).view(1, -1, 1, 1) * 255)
+
+    @classmethod
+    def of(cls, config: Config) -> Preprocess:
+        """Return the preprocessing of a card or data config."""
+        return cls(config)
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return uint8 pixels [c, h, w] of a decoded image, in the encoder's number of channels."""
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        for step in self._geometric:
+            image = step(image)
+        array = np.asarray(image, dtype=np.uint8)
+        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+    def normalise(self, batch: Tensor) -> Tensor:
+        """Return the uint8 batch [n, c, h, w] as normalised float32 on the same device."""
+        mean, scale = self._mean.to(batch.device), self._scale.to(batch.device)
+        return (batch.float() - mean) * scale
