@@ -19,11 +19,13 @@ Kind = type[pl.DataType] | pl.DataType
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its polars type, its meaning, and whether it may be null (null means: not computed)."""
+    """One column: its polars type, its meaning, whether it may be null (null means: not computed), and its bounds."""
 
     dtype: Kind
     meaning: str
     nullable: bool = False
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,19 @@ def _text(meaning: str, nullable: bool = False) -> Column:
 
 
 def _count(meaning: str, nullable: bool = False) -> Column:
-    return Column(pl.Int64, meaning, nullable)
+    return Column(pl.Int64, meaning, nullable, low=0)
 
 
 def _real(meaning: str, nullable: bool = False) -> Column:
     return Column(pl.Float64, meaning, nullable)
+
+
+def _share(meaning: str, nullable: bool = False) -> Column:
+    return Column(pl.Float64, meaning + ", 0 to 1", nullable, low=0, high=1)
+
+
+def _correlation(meaning: str) -> Column:
+    return Column(pl.Float64, meaning + ", -1 to 1", nullable=True, low=-1, high=1)
 
 
 _WARNING = _text("a degenerate case the reader should know of", nullable=True)
@@ -81,8 +91,8 @@ SCHEMAS: dict[str, Schema] = {
         "How good does each encoder really become on each target?",
         {"target": _TARGET, "encoder": _ENCODER, "mode": _text("`linear` head or `full` fine-tuning"), "seed": _SEED},
         {
-            "accuracy": _real("on the test split, 0 to 1"),
-            "mean_per_class_accuracy": _real("mean of the classes' accuracies, 0 to 1"),
+            "accuracy": _share("on the test split"),
+            "mean_per_class_accuracy": _share("mean of the classes' accuracies"),
             "epochs": _count("passes over the training images; null where the head is fitted to convergence", nullable=True),
         },
         made_by="tables",
@@ -92,14 +102,14 @@ SCHEMAS: dict[str, Schema] = {
         {"target": _TARGET, "metric": _text("metric name"), "mode": _text("ground truth: `linear` or `full`")},
         {
             "n_encoders": _count("encoders compared"),
-            "pearson": _real("Pearson correlation", nullable=True),
-            "kendall": _real("Kendall's tau-b", nullable=True),
-            "weighted_kendall": _real("weighted Kendall's tau, hyperbolic weights", nullable=True),
+            "pearson": _correlation("Pearson correlation"),
+            "kendall": _correlation("Kendall's tau-b"),
+            "weighted_kendall": _correlation("weighted Kendall's tau, hyperbolic weights"),
             "relative_at_1": _real("accuracy of the metric's first pick over the best accuracy", nullable=True),
             "relative_at_3": _real("best accuracy among the metric's first three picks over the best accuracy", nullable=True),
             "top1_regret": _real("best accuracy minus accuracy of the first pick", nullable=True),
-            "ci_low": _real("2.5% bootstrap quantile of weighted_kendall over encoders", nullable=True),
-            "ci_high": _real("97.5% bootstrap quantile of weighted_kendall over encoders", nullable=True),
+            "ci_low": _correlation("2.5% bootstrap quantile of weighted_kendall over encoders"),
+            "ci_high": _correlation("97.5% bootstrap quantile of weighted_kendall over encoders"),
             "warning": _WARNING,
         },
         made_by="tables",
@@ -125,15 +135,15 @@ SCHEMAS: dict[str, Schema] = {
             "source": _text("source dataset"),
             "target": _TARGET,
             "method": _text("pruning method, `full` for the whole source, `none` for random weights"),
-            "keep_fraction": _real("share of the source classes kept"),
+            "keep_fraction": _share("share of the source classes kept"),
             "seed": _SEED,
         },
         {
             "n_classes": _count("source classes kept"),
             "n_images": _count("source training images kept"),
             "pretrain_steps": _count("optimiser steps of the pre-training"),
-            "downstream_accuracy": _real("linear head on the target's test split, 0 to 1"),
-            "full_source_accuracy": _real("the same after pre-training on the whole source with this seed"),
+            "downstream_accuracy": _share("linear head on the target's test split"),
+            "full_source_accuracy": _share("the same after pre-training on the whole source with this seed"),
         },
         made_by="prune_proof",
     ),
@@ -147,8 +157,8 @@ SCHEMAS: dict[str, Schema] = {
             "seed": _SEED,
         },
         {
-            "error": _real("on the whole test split, 0 to 1"),
-            "mean_per_class_error": _real("mean of the classes' errors, 0 to 1"),
+            "error": _share("on the whole test split"),
+            "mean_per_class_error": _share("mean of the classes' errors"),
             "log_loss": _real("mean negative log-likelihood of the true class, nats"),
             "alpha_or_c": _real("the head's regularisation constant, if it has one", nullable=True),
         },
@@ -177,7 +187,7 @@ SCHEMAS: dict[str, Schema] = {
             "seed": _SEED,
         },
         {
-            "score": _real("macro-F1 on the target's test names, 0 to 1"),
+            "score": _share("macro-F1 on the target's test names"),
             "n_source": _count("source training examples"),
             "n_target": _count("target test examples"),
         },
@@ -191,7 +201,7 @@ SCHEMAS: dict[str, Schema] = {
             "beta_standardised": _real("ordinary least squares, all columns standardised"),
             "ci_low": _real("lower end of the 95% interval, errors clustered by target", nullable=True),
             "ci_high": _real("upper end of the 95% interval, errors clustered by target", nullable=True),
-            "p_value": _real("two-sided, errors clustered by target", nullable=True),
+            "p_value": _share("two-sided, errors clustered by target", nullable=True),
             "vif": _real("variance inflation factor", nullable=True),
         },
         made_by="languages",
@@ -206,8 +216,8 @@ SCHEMAS: dict[str, Schema] = {
             "target": _text("target language"),
         },
         {
-            "score": _real("measured zero-shot score, mean over seeds"),
-            "predicted": _real("prediction, clipped to 0..1"),
+            "score": _share("measured zero-shot score, mean over seeds"),
+            "predicted": _share("prediction, clipped"),
             "interval_low": _real("lower end of the 90% interval", nullable=True),
             "interval_high": _real("upper end of the 90% interval", nullable=True),
         },
@@ -218,9 +228,9 @@ SCHEMAS: dict[str, Schema] = {
         {"task": _text("task"), "target": _text("target language"), "rank": _count("1 is the source to take")},
         {
             "source": _text("source language"),
-            "predicted": _real("score predicted without any pair of this target"),
-            "measured": _real("score measured zero-shot, mean over seeds"),
-            "regret": _real("best measured score of the target minus this source's"),
+            "predicted": _share("score predicted without any pair of this target"),
+            "measured": _share("score measured zero-shot, mean over seeds"),
+            "regret": _share("best measured score of the target minus this source's"),
             "conformal_set": Column(pl.Boolean, "in the set that holds the best source with 90% coverage"),
         },
         made_by="languages",
