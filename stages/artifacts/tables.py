@@ -239,7 +239,7 @@ SCHEMAS: dict[str, Schema] = {
         "How many labelled target examples does a goal take?",
         {"task": _text("task"), "target": _text("target language")},
         {
-            "offset": _real("score at no example by the fitted line"),
+            "offset": _real("score at no example by the line fitted on the source that is ranked first"),
             "slope_per_decade": _real("gain for every tenfold of 1 + n"),
             "slope_low": _real("lower end of the slope's 95% interval", nullable=True),
             "slope_high": _real("upper end of the slope's 95% interval", nullable=True),

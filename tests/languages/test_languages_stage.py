@@ -1,0 +1,52 @@
+"""Both entries as DVC runs them: measured pairs in, four tables out, the same bytes again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from stages.artifacts import manifest, tables
+
+MADE = ["language_effects", "language_predictions", "source_languages", "fewshot_curves"]
+
+
+def test_measured_to_answered(
+    project: Path, write_params: Callable[..., Path], run_stage: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    languages = ["en", "de", "es", "pt", "fr", "it", "nl", "sv", "ru", "uk", "id"]
+    write_params(languages={
+        "tasks": ["entity_type", "territory_continent"], "languages": languages, "shots": [0, 10, 100], "seeds": 2, "goal": 0.5,
+    })  # fmt: skip
+    early = run_stage("languages")
+    assert early.returncode == 2
+    assert "dvc repro transfer" in early.stderr
+    for stage in ("transfer", "languages"):
+        done = run_stage(stage)
+        assert done.returncode == 0, done.stderr
+    first = {name: manifest.sha256(tables.result_path(name)) for name in MADE}
+    assert run_stage("languages").returncode == 0
+    assert {name: manifest.sha256(tables.result_path(name)) for name in MADE} == first
+    assert "choosing by english" in done.stdout
+
+    zero = (
+        tables.load("language_pairs")
+        .filter(pl.col("n_shots") == 0)
+        .group_by("task", "source", "target")
+        .agg(pl.col("score").mean())
+    )
+    for task, source, target in [("entity_type", "es", "pt"), ("territory_continent", "ru", "uk"), ("entity_type", "ru", "uk")]:
+        of_target = zero.filter((pl.col("task") == task) & (pl.col("target") == target) & (pl.col("source") != target))
+        assert of_target.sort("score")["source"].last() == source
+    cross = zero.filter((pl.col("source") == "ru") & (pl.col("target").is_in(languages[:6])))
+    assert cross["score"].max() < 0.25, "across scripts there is nothing to go by: near chance"
+
+    ranked = tables.load("source_languages")
+    assert ranked.height == 2 * 11 * 10
+    assert ranked.filter(pl.col("rank") == 1)["regret"].mean() < 0.05
+    assert set(tables.load("language_effects")["task"]) == {"entity_type", "territory_continent"}
+    curves = tables.load("fewshot_curves")
+    assert curves.height == 22
+    assert (curves["n_for_goal"].is_null() == curves["warning"].is_not_null()).all()
