@@ -95,7 +95,8 @@ def _limit_threads(threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        if torch.cuda.is_available():  # on the CPU the number of threads decides alone
+            torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 
 def _die_with_parent() -> None:

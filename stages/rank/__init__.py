@@ -1,27 +1,27 @@
-"""Transferability: how promising are frozen features for a target, before anyone fine-tunes.
+"""Which encoder and layer to take, before any fine-tuning: transferability metrics on frozen features and labels."""
 
-`METRICS["logme"](features, labels)` scores one candidate; a metric is one pure module and one line here.
-"""
+from __future__ import annotations
 
 from stages.rank.agreement import agreement
-from stages.rank.metric import Metric, Score
+from stages.rank.metric import AnyMetric, Metric, PoolMetric, Score, score_pool
 from stages.rank.statistics import Statistics
 from stages.registry import Registry
 
-__all__ = ["METRICS", "Metric", "Score", "Statistics", "agreement"]
-
-METRICS: Registry[Metric] = Registry(
-    "transferability metric",
+METRICS: Registry[AnyMetric] = Registry(
+    "metric",
     {
-        "tmi": "stages.rank.tmi:TMI",
-        "tmi_unclamped": "stages.rank.tmi:TMI_UNCLAMPED",
-        "tmi_per_dim": "stages.rank.tmi:TMI_PER_DIM",
-        "logme": "stages.rank.logme:LOGME",
-        "h_score": "stages.rank.h_score:H_SCORE",
-        "regularized_h_score": "stages.rank.h_score:REGULARIZED_H_SCORE",
-        "leep": "stages.rank.leep:LEEP",
-        "nce": "stages.rank.leep:NCE",
-        "knn": "stages.rank.knn:KNN",
-        "transrate": "stages.rank.transrate:TRANSRATE",
+        "tmi": "stages.rank.tmi:tmi",
+        "tmi_per_dim": "stages.rank.tmi:tmi_per_dim",
+        "tmi_unclamped": "stages.rank.tmi:tmi_unclamped",
+        "logme": "stages.rank.logme:logme",
+        "h_score": "stages.rank.h_score:h_score",
+        "regularized_h_score": "stages.rank.h_score:regularized_h_score",
+        "leep": "stages.rank.leep:leep",
+        "nce": "stages.rank.nce:nce",
+        "knn": "stages.rank.knn:knn",
+        "transrate": "stages.rank.transrate:transrate",
+        "gbc": "stages.rank.gbc:gbc",
     },
 )
+
+__all__ = ["METRICS", "AnyMetric", "Metric", "PoolMetric", "Score", "Statistics", "agreement", "score_pool"]

@@ -1,53 +1,93 @@
-"""DVC entry: `python -m stages.rank --encoder glyph_vit` scores every layer of an encoder on every target."""
+"""python -m stages.rank --encoder glyph_vit
+
+Every metric of params.yaml on the training features of one encoder: each layer, each target.
+"""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages import entry
+from stages import entry, seeds
 from stages.artifacts import tables
 from stages.artifacts.features import FeatureSet
+from stages.errors import InputProblem
 from stages.params import Params
+from stages.progress import bar
 from stages.rank import METRICS, Statistics
-from stages.seeds import generator
+
+
+def sample(labels: NDArray[np.int64], max_per_class: int | None, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return the rows to score, ascending: all of them, or at most `max_per_class` of each class at random."""
+    if max_per_class is None:
+        return np.arange(len(labels))
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        chosen.append(generator.permutation(rows)[:max_per_class])
+    return np.sort(np.concatenate(chosen))
+
+
+def read(features: FeatureSet, layer: str, chosen: NDArray[np.int64]) -> Statistics:
+    """Return the statistics of some training rows of one layer; raises InputProblem naming the layer if not finite."""
+    probabilities = features.probabilities("train")
+    try:
+        return Statistics(
+            features.features(layer, "train")[chosen],
+            features.labels("train")[chosen],
+            None if probabilities is None else probabilities[chosen],
+        )
+    except InputProblem as problem:
+        raise InputProblem(problem.what, where=f"{features.path}/{layer}", next_step=problem.next_step) from None
+
+
+def score_candidate(statistics: Statistics, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one row for each number that the metrics give for one layer on one target."""
+    return [
+        {
+            "metric": row,
+            "score": score.value,
+            "higher_is_better": score.higher_is_better,
+            "n": statistics.n,
+            "d": statistics.d,
+            "warning": score.warning,
+        }
+        for name in metrics
+        for row, score in METRICS[name].rows(name, statistics).items()
+    ]
 
 
 def main(settings: Params, name: str) -> None:
-    """Write the encoder's part of `transferability`; ranks need all encoders and come with the joined table."""
-    rows = []
-    for target in settings.targets:
-        features = FeatureSet.open(name, target)
-        labels = features.labels("train")
-        chosen = sample(labels, settings.rank.max_per_class, generator(settings.run.seed, "rank", target))
-        probabilities = features.probabilities("train")
-        for layer in features.layers:
-            statistics = Statistics.of(
-                features.features(layer, "train")[chosen],
-                labels[chosen],
-                None if probabilities is None else probabilities[chosen],
-            )
-            for metric in settings.rank.metrics:
-                score = METRICS[metric].score(statistics)
-                rows.append(
-                    {
-                        "target": target, "encoder": name, "layer": layer, "metric": metric, "score": score.value,
-                        "higher_is_better": score.higher_is_better, "n": statistics.n, "d": statistics.d,
-                        "warning": score.warning,
-                    }
-                )  # fmt: skip
-    frame = pl.DataFrame(rows, schema_overrides={"score": pl.Float64, "warning": pl.String}, infer_schema_length=None)
-    tables.write_part("transferability", name, frame, leave_out=["rank"])
+    """Write the encoder's part of `transferability`.
 
-
-def sample(labels: NDArray[np.int64], per_class: int | None, stream: np.random.Generator) -> NDArray[np.int64]:
-    """Return row numbers, ascending: all of them, or at most `per_class` of each class drawn at random."""
-    if per_class is None:
-        return np.arange(len(labels))
-    order = stream.permutation(len(labels))
-    parts = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
-    return np.sort(np.concatenate(parts))
+    Raises:
+        InputProblem: an unknown metric, or features that are not there, empty or not finite.
+    """
+    rank = settings.rank
+    for metric in rank.metrics:
+        METRICS[metric]  # an unknown name ends here, before anything is computed
+    rows: list[dict[str, Any]] = []
+    with bar(f"rank {name}", len(settings.targets) * len(settings.encoders[name].layers), "layers") as advance:
+        for target in settings.targets:
+            features = FeatureSet.open(name, target)
+            labels = features.labels("train")
+            if not len(labels):
+                raise InputProblem("has no training images", where=str(features.path), next_step="add images, then `dvc repro`")
+            # Not keyed by the encoder: every encoder is scored on the same images.
+            chosen = sample(labels, rank.max_per_class, seeds.generator(settings.run.seed, "rank", target))
+            for layer in features.layers:
+                statistics = read(features, layer, chosen)
+                key = {"target": target, "encoder": name, "layer": layer}
+                rows += [{**key, **row} for row in score_candidate(statistics, rank.metrics)]
+                advance(1)
+    schema = {column: kind.dtype for column, kind in tables.SCHEMAS["transferability"].columns.items() if column != "rank"}
+    tables.write_part("transferability", name, pl.DataFrame(rows, schema=schema), leave_out=["rank"])
+    print(f"rank@{name}: {len(rows)} scores", file=sys.stderr)
 
 
 if __name__ == "__main__":

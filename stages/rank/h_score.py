@@ -1,57 +1,53 @@
-"""H-score (Bao et al., ICIP 2019) and its regularised form (Ibrahim et al., ECML 2022, arXiv 2110.06893).
+"""H-score: how much of the features' variance the class means explain, each direction weighed by its own variance.
 
-    H = tr(pinv(cov F) cov G),        H_a = tr(pinv(cov_a F) (1 - a) cov G),
-
-where row i of G is the mean feature of sample i's class, and cov_a is the Ledoit-Wolf estimate
-(1 - a) cov + a tr(cov)/D I with its closed-form shrinkage a. cov G has N - 1 in its denominator.
+H-score (Bao et al., ICIP 2019): tr(pinv(cov F) cov(E[F|y])), in [0, min(C - 1, d)]. Regularised H-score (Ibrahim et al.,
+ECML 2022, arXiv 2110.06893): cov F is shrunk by Ledoit and Wolf's a towards a multiple of the identity, cov g = cov(E[F|y])
+has n - 1 in its denominator: tr(pinv(cov_a F) (1 - a) cov g).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stages.rank.metric import Metric
-from stages.rank.statistics import Statistics
+from stages.rank.metric import Finding, Metric
+from stages.rank.statistics import Float, Statistics
+
+CONSTANT = "the features are constant"
 
 
-def h_score(statistics: Statistics) -> tuple[float | None, str | None]:
-    """Return the H-score, in [0, min(C - 1, D)]: the squared class means of the whitened features, weighted by count."""
-    spectrum = statistics.centred_spectrum
-    if not len(spectrum.squares):
-        return None, "all features are constant"
-    means = spectrum.class_sums / statistics.counts[:, None]  # (c, k) of U
-    value = float((statistics.counts[:, None] * means**2).sum())
-    if len(spectrum.squares) >= statistics.n - 1:
-        return value, "N <= D: the H-score is C - 1 whatever the features"
-    return value, None
+def _between(statistics: Statistics) -> Float:
+    """Return the scatter of the class means along each principal axis [k]: sum_c n_c <v, mean_c - mean>^2."""
+    return np.asarray((statistics.spectrum.class_sums**2 / statistics.counts).sum(axis=1))
 
 
-def ledoit_wolf_shrinkage(statistics: Statistics) -> float:
-    """Return the shrinkage of Ledoit and Wolf (2004), with 1/N in the covariance."""
+def shrinkage(statistics: Statistics) -> float:
+    """Return Ledoit and Wolf's shrinkage in [0, 1] (Journal of Multivariate Analysis 88, 2004, lemma 3.2-3.4)."""
     n, d = statistics.n, statistics.d
-    norms = (statistics.centred**2).sum(axis=1)  # (n,)
-    squares = statistics.centred_spectrum.squares
-    mean = norms.sum() / (n * d)
-    fourth = (norms**2).sum()  # sum of the entries of (X*X)'(X*X)
-    second = (squares**2).sum() / n**2  # squared Frobenius norm of the covariance
-    distance = (second - d * mean**2) / d
-    noise = min((fourth / n - second) / (d * n), distance)
-    return float(noise / distance) if distance > 0 else 0.0
+    variances = statistics.spectrum.values / n  # (k,) of the covariance with n in its denominator
+    square = float(variances @ variances)
+    distance = square / d - (float(variances.sum()) / d) ** 2
+    noise = (float((statistics.squared_norms**2).mean()) - square) / (n * d)
+    return 0.0 if d == 1 or distance <= 0 else float(np.clip(noise / distance, 0, 1))
 
 
-def regularized_h_score(statistics: Statistics) -> tuple[float | None, str | None]:
-    """Return the H-score with Ledoit-Wolf shrinkage."""
-    spectrum = statistics.centred_spectrum
-    if not len(spectrum.squares):
-        return None, "all features are constant"
-    n = statistics.n
-    shrinkage = ledoit_wolf_shrinkage(statistics)
-    means = spectrum.class_sums * np.sqrt(spectrum.squares) / statistics.counts[:, None]  # (c, k), along V
-    between = (statistics.counts[:, None] * means**2).sum(axis=0) / (n - 1)
-    scale = float(spectrum.squares.sum()) / (n * statistics.d)
-    within = (1 - shrinkage) * spectrum.squares / n + shrinkage * scale
-    return float(((1 - shrinkage) * between / within).sum()), None
+def _plain(statistics: Statistics) -> Finding:
+    if statistics.constant:
+        return 0.0, CONSTANT
+    warning = None
+    if statistics.n <= statistics.d:
+        warning = f"no more samples than dimensions ({statistics.n} <= {statistics.d}): the score is C - 1 or near it"
+    return float((_between(statistics) / statistics.spectrum.values).sum()), warning
 
 
-H_SCORE = Metric(h_score)
-REGULARIZED_H_SCORE = Metric(regularized_h_score)
+def _regularised(statistics: Statistics) -> Finding:
+    if statistics.constant:
+        return 0.0, CONSTANT
+    n, values = statistics.n, statistics.spectrum.values
+    a = shrinkage(statistics)
+    variances = (1 - a) * values / n + a * float(values.sum()) / n / statistics.d
+    warning = "the covariance is all shrinkage: too few samples to see any structure" if a == 1 else None
+    return float(((1 - a) * _between(statistics) / (n - 1) / variances).sum()), warning
+
+
+h_score = Metric(_plain)
+regularized_h_score = Metric(_regularised)

@@ -1,52 +1,137 @@
-"""The contract of a transferability metric: statistics in, one score out, with a warning where its assumptions fail."""
+"""What a metric is given, and what it answers: one number and what the reader should know about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.rank.statistics import Statistics
+
+Finding = tuple[float | None, str | None]  # the value, None where it is not defined, and a warning
+Inputs = tuple[Any, Any] | tuple[Any, Any, Any]  # features, labels, source probabilities
+
+NO_HEAD = "needs a source head"
+ONE_CLASS = "only one class is present: there is nothing to tell apart"
+ONE_CANDIDATE = "needs at least two candidates: the score compares them"
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's value for one candidate; None where it is not defined, and then `warning` says why."""
+    """A metric's value, None where it is not defined, and a warning for degenerate cases; never NaN or infinite."""
 
     value: float | None
-    warning: str | None = None
-    higher_is_better: bool = True
+    warning: str | None
+    higher_is_better: bool
+
+    @classmethod
+    def of(cls, finding: Finding, higher_is_better: bool) -> Score:
+        """Return the score of a finding; a value beyond floating point becomes None and says so."""
+        value, warning = finding
+        if value is not None and not math.isfinite(value):
+            return cls(None, joined(warning, "the value is beyond floating point"), higher_is_better)
+        return cls(None if value is None else float(value), warning, higher_is_better)
+
+
+def joined(*warnings: str | None) -> str | None:
+    """Return the warnings that there are as one text, or None."""
+    return "; ".join(warning for warning in warnings if warning) or None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric whose value depends on one candidate alone.
 
-    Args:
-        evaluate: computes the value and an optional warning from the shared statistics; never called for fewer than
-            two classes, nor without source-class probabilities where `needs_source_head` is set.
-        needs_source_head: it reads source-class probabilities.
-        higher_is_better: direction of the value.
+    Attributes:
+        measure: the definition; it may rely on two classes and, if `needs_source_probabilities`, on probabilities.
     """
 
-    evaluate: Callable[[Statistics], tuple[float | None, str | None]]
-    needs_source_head: bool = False
+    measure: Callable[[Statistics], Finding]
+    needs_source_probabilities: bool = False
     higher_is_better: bool = True
+    pool: ClassVar[bool] = False
+
+    def __call__(self, features: Any, labels: Any, source_probabilities: Any = None) -> Score:
+        """Score features [n, d] with labels [n] and, where there is a source head, probabilities [n, S]."""
+        return self.score(Statistics(features, labels, source_probabilities))
 
     def score(self, statistics: Statistics) -> Score:
-        """Score one candidate whose statistics are computed already."""
-        if len(statistics.counts) < 2:
-            return Score(None, "fewer than two classes", self.higher_is_better)
-        if self.needs_source_head and statistics.source_probabilities is None:
-            return Score(None, "needs a trained source head", self.higher_is_better)
-        value, warning = self.evaluate(statistics)
-        return Score(value, warning, self.higher_is_better)
+        """Score what has been computed for several metrics."""
+        refusal = _refusal(statistics, self.needs_source_probabilities)
+        return Score.of((None, refusal) if refusal else self.measure(statistics), self.higher_is_better)
 
-    def __call__(self, features: ArrayLike, labels: ArrayLike, source_probabilities: ArrayLike | None = None) -> Score:
-        """Score features [n, d] with labels [n] and, where needed, source-class probabilities [n, s].
+    def rows(self, name: str, statistics: Statistics) -> dict[str, Score]:
+        """Return what a candidate leaves in its part of the table under this metric's name."""
+        return {name: self.score(statistics)}
 
-        Raises:
-            InputProblem: shapes do not fit, or values are not finite.
-        """
-        return self.score(Statistics.of(features, labels, source_probabilities))
+
+@dataclass(frozen=True)
+class PoolMetric:
+    """A metric whose value depends on all candidates for the target, for instance through a min-max over them.
+
+    Each candidate is measured alone, on `components`; what is compared are those few numbers, so that candidates can
+    be measured by processes of their own and joined later.
+
+    Attributes:
+        components: names of the numbers that `measure` gives for a candidate.
+        measure: the numbers of one candidate, in that order, and a warning.
+        combine: [candidates, components] -> [candidates] values.
+    """
+
+    components: tuple[str, ...]
+    measure: Callable[[Statistics], tuple[Sequence[float], str | None]]
+    combine: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    needs_source_probabilities: bool = False
+    higher_is_better: bool = True
+    pool: ClassVar[bool] = True
+
+    def __call__(self, features: Any, labels: Any, source_probabilities: Any = None) -> Score:
+        """Score a pool of one, which has no value."""
+        return score_pool([(features, labels, source_probabilities)], self)[0]
+
+    def rows(self, name: str, statistics: Statistics) -> dict[str, Score]:
+        """Return the components of one candidate, named `<name>:<component>`."""
+        refusal = _refusal(statistics, self.needs_source_probabilities)
+        values, warning = ([None] * len(self.components), refusal) if refusal else self.measure(statistics)
+        return {
+            f"{name}:{component}": Score.of((value, warning), self.higher_is_better)
+            for component, value in zip(self.components, values, strict=True)
+        }
+
+    def join(self, candidates: Sequence[Mapping[str, Score]], name: str = "") -> list[Score]:
+        """Turn what `rows` left for each candidate into scores; candidates without numbers get None and stay out."""
+        parts = [[candidate[f"{name}:{component}"] for component in self.components] for candidate in candidates]
+        complete = [all(score.value is not None for score in part) for part in parts]
+        values: dict[int, float] = {}
+        if sum(complete) >= 2:
+            chosen = [index for index, is_complete in enumerate(complete) if is_complete]
+            matrix = np.array([[score.value for score in parts[index]] for index in chosen], dtype=np.float64)
+            values = dict(zip(chosen, self.combine(matrix).tolist(), strict=True))
+        scores = []
+        for index, part in enumerate(parts):
+            alone = ONE_CANDIDATE if complete[index] and index not in values else None
+            said = list(dict.fromkeys(score.warning for score in part))
+            scores.append(Score.of((values.get(index), joined(*said, alone)), self.higher_is_better))
+        return scores
+
+
+AnyMetric = Metric | PoolMetric
+
+
+def score_pool(inputs: Sequence[Inputs], metric: AnyMetric) -> list[Score]:
+    """Score several candidates for one target: (features, labels[, source probabilities]) each; any metric will do."""
+    rows = [metric.rows("", Statistics(*candidate)) for candidate in inputs]
+    if isinstance(metric, PoolMetric):
+        return metric.join(rows)
+    return [row[""] for row in rows]
+
+
+def _refusal(statistics: Statistics, needs_source_probabilities: bool) -> str | None:
+    """Return why no metric, or none that needs a source head, has a value here."""
+    if statistics.n_classes < 2:
+        return ONE_CLASS
+    return NO_HEAD if needs_source_probabilities and statistics.probabilities is None else None

@@ -1,120 +1,219 @@
-"""What the metrics share, computed once for one (encoder, layer, target), in float64.
+"""What several metrics need of the same labelled features: computed once, in float64, and handed to all of them.
 
-NumPy rather than torch: at these sizes LAPACK does the work either way, and a stage that ranks one encoder should not
-spend more on importing than on computing. Spectra are taken of the smaller of the D x D and N x N matrices.
+NumPy and SciPy, not torch: the same LAPACK does the work, and a stage that runs once an encoder would pay seconds for
+importing torch. No part holds a float64 copy of all rows unless n < d, so that rows may come from a memory map.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
+import scipy.linalg
+from numpy.typing import NDArray
 
 from stages.errors import InputProblem
 
-Real = NDArray[np.float64]
+LARGEST = float(np.finfo(np.float32).max)  # fourth powers of what float32 can hold stay within float64
+SMALLEST = 1e-75  # and those of smaller differences vanish
+BLOCK_VALUES = 1 << 22  # values of float64 held at once by a pass over the rows: 32 MiB
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+T = TypeVar("T")
+
+
+def as_numpy(values: Any) -> Array:
+    """Return a numpy view of an array or torch tensor; half precision is raised to float32."""
+    if hasattr(values, "detach"):  # a torch tensor, recognised without importing torch
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values of a matrix A [n, d] and what its left singular vectors U say of the classes.
+    """The centred features X = F - mean in the basis of their principal axes; k is their numerical rank.
 
-    Attributes:
-        squares: [k] squared singular values above the cutoff, descending; k is the numerical rank.
-        class_sums: [c, k] sums over the rows of each class of U.
+    X = U diag(sqrt(values)) V'. The N x N route (n <= d) knows U, the D x D route knows V; neither shows outside.
     """
 
-    squares: Real
-    class_sums: Real
+    values: Float  # [k] eigenvalues of X'X, descending, all positive
+    mean: Float  # [k] V' mean
+    mean_outside: float  # squared length of the part of the mean outside the span of V
+    class_sums: Float  # [k, C] V' X' onehot
+    left: Float | None  # U [n, k]
+    right: Float | None  # V [d, k]
 
 
-@dataclass(frozen=True)
 class Statistics:
-    """One candidate's features and labels, and everything derived from them that more than one metric needs."""
+    """Labelled features of one (encoder, layer, target), and what metrics share of them, each computed on first use.
 
-    features: Real  # (n, d)
-    labels: NDArray[np.int64]  # (n,) 0 .. c-1, in the order of the sorted original labels
-    counts: NDArray[np.int64]  # (c,) every one >= 1
-    source_probabilities: Real | None  # (n, s), rows sum to 1
+    Attributes:
+        features: [n, d] as given (float32 or float64), never written to.
+        labels: [n] positions in `classes`.
+        classes: [C] the class ids that occur, ascending; ids may have gaps.
+        counts: [C] samples a class, all at least 1.
+        probabilities: [n, S] source-class probabilities as float64, rows summing to 1, or None without a source head.
+    """
 
-    @classmethod
-    def of(cls, features: ArrayLike, labels: ArrayLike, source_probabilities: ArrayLike | None = None) -> Statistics:
-        """Check and take over features [n, d], labels [n] and source-class probabilities [n, s]; nothing is changed in place.
+    def __init__(self, features: Any, labels: Any, source_probabilities: Any = None) -> None:
+        """Check the input.
 
         Raises:
-            InputProblem: shapes do not fit, there are no rows, values are not finite, or probabilities are negative.
+            InputProblem: features or probabilities hold values that are not finite in float32; the message counts them.
+            ValueError: shapes do not fit, labels are not integers, or rows of probabilities do not sum to 1.
         """
-        matrix = np.array(features, dtype=np.float64)
-        if matrix.ndim != 2 or 0 in matrix.shape:
-            raise InputProblem(f"features must be [n, d] with n, d >= 1, not {list(matrix.shape)}")
-        endless = int(np.count_nonzero(~np.isfinite(matrix)))
-        if endless:
-            raise InputProblem(f"{endless} of {matrix.size} feature values are not finite")
-        values = np.asarray(labels)
-        if values.shape != (len(matrix),):
-            raise InputProblem(f"labels must be [{len(matrix)}], not {list(values.shape)}")
-        _, compact, counts = np.unique(values, return_inverse=True, return_counts=True)
-        probabilities = None
-        if source_probabilities is not None:
-            probabilities = np.array(source_probabilities, dtype=np.float64)
-            if probabilities.ndim != 2 or len(probabilities) != len(matrix):
-                raise InputProblem(f"source probabilities must be [{len(matrix)}, s], not {list(probabilities.shape)}")
-            sums = probabilities.sum(axis=1, keepdims=True)
-            if not np.isfinite(sums).all() or (probabilities < 0).any() or (sums <= 0).any():
-                raise InputProblem("source probabilities must be finite, not negative, and sum to more than 0 in every row")
-            probabilities /= sums  # float16 on disk sums to 1 only roughly
-        return cls(matrix, compact.astype(np.int64), counts.astype(np.int64), probabilities)
+        matrix, classes = as_numpy(features), as_numpy(labels)
+        if matrix.ndim != 2 or classes.shape != matrix.shape[:1] or 0 in matrix.shape:
+            raise ValueError(f"features {matrix.shape} and labels {classes.shape} are not [n, d] and [n]")
+        if not np.issubdtype(classes.dtype, np.integer):
+            raise ValueError(f"labels are {classes.dtype}, not class numbers")
+        self.features = matrix if np.issubdtype(matrix.dtype, np.floating) else matrix.astype(np.float64)
+        wrong = sum(int((~(np.abs(block) <= LARGEST)).sum()) for _, block in self._raw_blocks())
+        if wrong:
+            raise InputProblem(
+                f"{wrong} of {matrix.size} feature values are not finite",
+                next_step="look at the encoder's weights, or extract in float32",
+            )
+        self.classes, positions = np.unique(classes, return_inverse=True)
+        self.labels: NDArray[np.int64] = positions.astype(np.int64)
+        self.counts: NDArray[np.int64] = np.bincount(self.labels).astype(np.int64)
+        self._shared: dict[Callable[[Statistics], Any], Any] = {}
+        self.probabilities = None if source_probabilities is None else _distributions(source_probabilities, self.n)
 
     @property
     def n(self) -> int:
-        """Return the number of rows."""
-        return len(self.features)
+        """Return the number of samples."""
+        return int(self.features.shape[0])
 
     @property
     def d(self) -> int:
-        """Return the number of dimensions."""
+        """Return the number of feature dimensions."""
         return int(self.features.shape[1])
 
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes that occur."""
+        return len(self.classes)
+
+    def shared(self, compute: Callable[[Statistics], T]) -> T:
+        """Return compute(self), computed once: for what the metrics of one module share beyond this class."""
+        if compute not in self._shared:
+            self._shared[compute] = compute(self)
+        return cast(T, self._shared[compute])
+
+    def _raw_blocks(self) -> Iterator[tuple[slice, Array]]:
+        size = max(1, BLOCK_VALUES // self.d)
+        for start in range(0, self.n, size):
+            rows = slice(start, min(start + size, self.n))
+            yield rows, self.features[rows]
+
+    def blocks(self) -> Iterator[tuple[slice, Float]]:
+        """Yield (row slice, centred rows [<= size, d] in float64) over all rows in order."""
+        for rows, block in self._raw_blocks():
+            yield rows, np.subtract(block, self.mean, dtype=np.float64)
+
+    def of_class(self, position: int) -> Float:
+        """Return the centred rows [n_c, d] of one class, in float64."""
+        return np.asarray(np.subtract(self.features[self.labels == position], self.mean, dtype=np.float64))
+
     @cached_property
-    def centred(self) -> Real:
-        """Return the features minus their mean, [n, d]."""
-        centred: Real = self.features - self.features.mean(axis=0)
-        return centred
-
-    def rows_of_class(self, index: int) -> Real:
-        """Return the features [n_c, d] of one class."""
-        rows: Real = self.features[self.labels == index]
-        return rows
-
-    def class_sums(self, matrix: Real) -> Real:
-        """Return the sums [c, columns] of a matrix's rows [n, columns] by class."""
-        sums = np.zeros((len(self.counts), matrix.shape[1]))
-        for index in range(len(self.counts)):
-            sums[index] = matrix[self.labels == index].sum(axis=0)
-        return sums
+    def mean(self) -> Float:
+        """Return the mean of all rows [d]; a second pass over the differences makes it exact under a large offset."""
+        first, left_over = np.zeros(self.d), np.zeros(self.d)
+        for _, block in self._raw_blocks():
+            first += block.sum(axis=0, dtype=np.float64) / self.n
+        for _, block in self._raw_blocks():
+            left_over += np.subtract(block, first, dtype=np.float64).sum(axis=0)
+        return np.asarray(first + left_over / self.n)
 
     @cached_property
-    def raw_spectrum(self) -> Spectrum:
-        """Return the spectrum of the features as they are."""
-        return self._spectrum(self.features)
+    def squared_norms(self) -> Float:
+        """Return the squared lengths of the centred rows [n]."""
+        return np.concatenate([np.einsum("nd,nd->n", block, block) for _, block in self.blocks()])
 
     @cached_property
-    def centred_spectrum(self) -> Spectrum:
-        """Return the spectrum of the centred features."""
-        return self._spectrum(self.centred)
+    def constant(self) -> bool:
+        """Return whether all rows are the same."""
+        first = self.features[:1].astype(np.float64)
+        return all(bool((np.abs(block - first) <= SMALLEST).all()) for _, block in self._raw_blocks())
 
-    def _spectrum(self, matrix: Real) -> Spectrum:
-        wide = self.n < self.d
-        gram = matrix @ matrix.T if wide else matrix.T @ matrix
-        squares, vectors = linalg.eigh(gram, overwrite_a=True, check_finite=False)
-        squares, vectors = squares[::-1], vectors[:, ::-1]
-        # Forming the Gram matrix loses half the digits, so directions below this share of the largest are noise.
-        cutoff = max(self.n, self.d) * np.finfo(np.float64).eps * max(squares[0], 0.0)
-        kept = squares > cutoff
-        squares, vectors = squares[kept], vectors[:, kept]
-        if wide:
-            return Spectrum(squares, self.class_sums(vectors))
-        return Spectrum(squares, self.class_sums(matrix) @ vectors / np.sqrt(squares))
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Return the eigendecomposition of the centred features, from the smaller of X'X and XX'."""
+        onehot = np.zeros((self.n, self.n_classes))
+        onehot[np.arange(self.n), self.labels] = 1
+        if self.constant:  # rounding of the mean would leave a spectrum of noise
+            nothing = np.zeros((0, self.n_classes))
+            return Spectrum(np.zeros(0), np.zeros(0), float(self.mean @ self.mean), nothing, None, np.zeros((self.d, 0)))
+        if self.n <= self.d:
+            centred = np.concatenate([block for _, block in self.blocks()])  # (n, d)
+            values, left = self._decompose(centred @ centred.T)
+            roots = np.sqrt(values)
+            mean = left.T @ (centred @ self.mean) / roots
+            outside = self._outside(mean)
+            return Spectrum(values, mean, outside, roots[:, None] * (left.T @ onehot), left, None)
+        gram = np.zeros((self.d, self.d))
+        sums = np.zeros((self.d, self.n_classes))
+        for rows, block in self.blocks():
+            gram += block.T @ block
+            sums += block.T @ onehot[rows]
+        values, right = self._decompose(gram)
+        mean = right.T @ self.mean
+        return Spectrum(values, mean, self._outside(mean), right.T @ sums, None, right)
+
+    def _outside(self, inside: Float) -> float:
+        """Return the squared length of the mean outside the span, given its coordinates inside."""
+        length = float(self.mean @ self.mean)
+        left_over = length - float(inside @ inside)
+        return left_over if left_over > self.d * np.finfo(np.float64).eps * length else 0.0
+
+    def _decompose(self, gram: Float) -> tuple[Float, Float]:
+        """Return the eigenvalues above rounding [k], descending, and their eigenvectors [., k]; `gram` is overwritten."""
+        values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = int((values > max(self.n, self.d) * np.finfo(np.float64).eps * values[0]).sum())
+        return np.ascontiguousarray(values[:kept]), np.ascontiguousarray(vectors[:, :kept])
+
+    def project(self, targets: Float) -> Float:
+        """Return V' X' targets [k, t] for targets [n, t]."""
+        spectrum = self.spectrum
+        if spectrum.left is not None:
+            return np.asarray(np.sqrt(spectrum.values)[:, None] * (spectrum.left.T @ targets))
+        assert spectrum.right is not None
+        sums = np.zeros((self.d, targets.shape[1]))
+        for rows, block in self.blocks():
+            sums += block.T @ targets[rows]
+        return np.asarray(spectrum.right.T @ sums)
+
+    def principal(self, dimensions: int) -> Float:
+        """Return the centred rows on at most the first `dimensions` principal axes [n, min(dimensions, k)]."""
+        spectrum = self.spectrum
+        kept = min(dimensions, len(spectrum.values))
+        if spectrum.left is not None:
+            return np.asarray(spectrum.left[:, :kept] * np.sqrt(spectrum.values[:kept]))
+        assert spectrum.right is not None
+        axes = spectrum.right[:, :kept]
+        return np.concatenate([block @ axes for _, block in self.blocks()])
+
+
+def _distributions(probabilities: Any, n: int) -> Float:
+    """Return probabilities [n, S] in float64 with rows that sum to 1 exactly, whatever precision they were kept in."""
+    matrix = as_numpy(probabilities).astype(np.float64)
+    if matrix.ndim != 2 or len(matrix) != n or not matrix.shape[1]:
+        raise ValueError(f"source probabilities {matrix.shape} are not [{n}, S]")
+    wrong = int((~np.isfinite(matrix)).sum())
+    if wrong:
+        raise InputProblem(
+            f"{wrong} of {matrix.size} source probabilities are not finite",
+            next_step="look at the encoder's weights, or extract in float32",
+        )
+    sums = matrix.sum(axis=1, keepdims=True)
+    if (matrix < 0).any() or (np.abs(sums - 1) > 0.05).any():  # float16 over thousands of classes loses about 0.01
+        raise ValueError("source probabilities must be 0 or more, and their rows must sum to 1")
+    return np.asarray(matrix / sums)

@@ -1,82 +1,112 @@
-"""TMI: intra-class feature variance as conditional entropy (Xu and Kang, ICCV 2023, arXiv 2308.05986).
+"""Transferability as intra-class feature variance, measured by a conditional entropy.
 
-H(Z|Y) by the Kozachenko-Leonenko estimator inside each class, Chebyshev norm, k = 3:
+TMI, "Transferability Metrics for Selecting Pre-trained Models", ICCV 2023, arXiv 2308.05986: H(Z|Y) by the
+Kozachenko-Leonenko k-nearest-neighbour estimator inside each class, Chebyshev norm, k = 3, distances clamped below at 1:
 
-    h_c = psi(n_c) - psi(k) + (D / n_c) sum_i ln(2 e_i),      TMI = mean over kept classes of (n_c / N) h_c
+    h_c = psi(n_c) - psi(k) + (d / n_c) sum_i ln(2 e_i),    score = mean over kept classes of (n_c / n) h_c
 
-where e_i is the distance to the k-th other neighbour in the class, clamped below at 1. Classes of one sample count 0,
-classes of 2 .. k samples are dropped. The score grows with D: `tmi_per_dim` divides by it, and `tmi_unclamped` keeps
-distances below 1, with a floor only against repeated rows.
+Classes of one sample count 0; classes of 2 to k samples have no k-th other neighbour and are left out. The score grows
+with d (`tmi_per_dim` divides by it), and where all distances are under the clamp it is a function of d and the class
+counts alone (`tmi_unclamped` has no clamp).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import digamma
 
-from stages.rank.metric import Metric
-from stages.rank.statistics import Real, Statistics
+from stages.rank.metric import Finding, Metric, joined
+from stages.rank.statistics import Float, Statistics
 
-NEIGHBOURS = 3
+K = 3
 CLAMP = 1.0
-FLOOR = 1e-10  # of an unclamped distance: repeated rows have none, and ln 0 is no entropy
-_BLOCK = 2**22  # distances held at once, 32 MiB
+BLOCK_DISTANCES = 1 << 21  # distances held at once: 16 MiB
 
 
-def kth_neighbour(rows: Real, k: int = NEIGHBOURS) -> Real:
-    """Return the Chebyshev distance [n] from each row [n, d] to its k-th other row; n must exceed k."""
-    step = max(1, _BLOCK // len(rows))
-    distances = np.empty(len(rows))
-    for start in range(0, len(rows), step):
-        block = cdist(rows[start : start + step], rows, metric="chebyshev")
-        # Each row is its own nearest neighbour at distance 0, so the k-th other one is at place k.
-        distances[start : start + step] = np.partition(block, k, axis=1)[:, k]
-    return distances
+def kth_distances(rows: Float, k: int = K) -> Float:
+    """Return each row's Chebyshev distance to its k-th nearest other row [n]; needs more than k rows."""
+    size = max(1, BLOCK_DISTANCES // len(rows))
+    found = []
+    for start in range(0, len(rows), size):
+        distances = cdist(rows[start : start + size], rows, "chebyshev")  # (<= size, n), itself included at 0
+        distances.partition(k, axis=1)
+        found.append(distances[:, k].copy())
+    return np.concatenate(found)
 
 
-def _entropy(statistics: Statistics, clamp: float) -> tuple[float | None, str | None]:
-    terms, clamped, measured, dropped = [], 0, 0, 0
-    for index, count in enumerate(statistics.counts):
+def _distances(statistics: Statistics) -> list[Float]:
+    """Return the distances [n_c] of each class, none for classes that are too small."""
+    counts = statistics.counts.tolist()
+    return [kth_distances(statistics.of_class(c)) if count > K else np.zeros(0) for c, count in enumerate(counts)]
+
+
+@dataclass(frozen=True)
+class _Entropy:
+    """The mean over classes, and what went into it."""
+
+    value: float | None
+    clamped: float  # share of distances that the clamp replaced
+    zeros: int  # distances of 0 that were left out
+    dropped: int  # classes left out
+    singles: int  # classes that count 0
+
+
+def _conditional_entropy(statistics: Statistics, clamp: float | None) -> _Entropy:
+    """Return the score with distances clamped below, or with distances of 0 left out where `clamp` is None."""
+    terms: list[float] = []
+    under = seen = zeros = dropped = singles = 0
+    for count, distances in zip(statistics.counts.tolist(), statistics.shared(_distances), strict=True):
         if count == 1:
+            singles += 1
             terms.append(0.0)
-        elif count <= NEIGHBOURS:
-            dropped += 1
+            continue
+        seen += len(distances)
+        if clamp is None:
+            zeros += int((distances == 0).sum())
+            used = distances[distances > 0]
         else:
-            distances = kth_neighbour(statistics.rows_of_class(index))
-            clamped += int(np.count_nonzero(distances < clamp))
-            measured += int(count)
-            logs = np.log(2 * np.maximum(distances, clamp)).sum()
-            entropy = digamma(count) - digamma(NEIGHBOURS) + statistics.d / count * logs
-            terms.append(float(count / statistics.n * entropy))
-    if not measured:
-        return None, f"no class has more than {NEIGHBOURS} samples"
-    notes = []
-    if dropped:
-        notes.append(f"{dropped} classes of 2 to {NEIGHBOURS} samples dropped")
-    if clamped == measured:
-        notes.append("all distances are below the clamp: the score depends on D and class counts alone")
-    elif clamped:
-        notes.append(f"{clamped / measured:.0%} of the distances are below the clamp")
-    return float(np.mean(terms)), "; ".join(notes) or None
+            under += int((distances < clamp).sum())
+            used = np.maximum(distances, clamp)
+        if not len(used):
+            dropped += 1
+            continue
+        entropy = digamma(count) - digamma(K) + statistics.d * float(np.log(2 * used).mean())
+        terms.append(count / statistics.n * entropy)
+    value = float(np.mean(terms)) if len(terms) > singles else None
+    return _Entropy(value, under / seen if seen else 0.0, zeros, dropped, singles)
 
 
-def tmi(statistics: Statistics) -> tuple[float | None, str | None]:
-    """Return TMI as published."""
-    return _entropy(statistics, CLAMP)
+def _warning(entropy: _Entropy) -> str | None:
+    none_left = "no class has a positive distance to its third neighbour" if entropy.value is None else None
+    clamped = None
+    if entropy.clamped == 1:
+        clamped = f"all distances are under the clamp of {CLAMP:g}: the score depends on d and the class counts alone"
+    elif entropy.clamped:
+        clamped = f"{entropy.clamped:.2%} of the distances are under the clamp of {CLAMP:g}"
+    zeros = f"{entropy.zeros} samples have {K} exact copies and are left out" if entropy.zeros else None
+    dropped = f"{entropy.dropped} classes are left out (too few distinct samples)" if entropy.dropped else None
+    singles = f"{entropy.singles} classes of one sample count 0" if entropy.singles else None
+    return joined(none_left, clamped, zeros, dropped, singles)
 
 
-def tmi_unclamped(statistics: Statistics) -> tuple[float | None, str | None]:
-    """Return TMI with distances as they are, down to 1e-10."""
-    return _entropy(statistics, FLOOR)
+def _clamped(statistics: Statistics) -> Finding:
+    entropy = _conditional_entropy(statistics, CLAMP)
+    return entropy.value, _warning(entropy)
 
 
-def tmi_per_dim(statistics: Statistics) -> tuple[float | None, str | None]:
-    """Return TMI divided by the number of dimensions."""
-    value, warning = _entropy(statistics, CLAMP)
-    return (None if value is None else value / statistics.d), warning
+def _per_dimension(statistics: Statistics) -> Finding:
+    value, warning = _clamped(statistics)
+    return None if value is None else value / statistics.d, warning
 
 
-TMI = Metric(tmi)
-TMI_UNCLAMPED = Metric(tmi_unclamped)
-TMI_PER_DIM = Metric(tmi_per_dim)
+def _unclamped(statistics: Statistics) -> Finding:
+    entropy = _conditional_entropy(statistics, None)
+    return entropy.value, _warning(entropy)
+
+
+tmi = Metric(_clamped)
+tmi_per_dim = Metric(_per_dimension)
+tmi_unclamped = Metric(_unclamped)

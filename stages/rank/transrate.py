@@ -1,33 +1,37 @@
-"""TransRate: mutual information of features and labels by coding rates (Huang et al., ICML 2022, arXiv 2106.09362).
+"""TransRate: the rate-distortion estimate of the mutual information of features and labels.
 
-TransRate = R(F) - sum_c n_c / N R(F_c),      R(A) = 1/2 ln det(I + A'A / (n eps)),      F centred, eps = 1e-4.
+Huang et al., ICML 2022, arXiv 2106.09362: R(F) - mean_c R(F_c) with R(A) = 1/2 ln det(I + A'A / (n_A eps)), eps = 1e-4,
+F centred by the mean of all samples.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
 
-from stages.rank.metric import Metric
-from stages.rank.statistics import Real, Statistics
+from stages.rank.metric import Finding, Metric
+from stages.rank.statistics import Float, Statistics
 
-DISTORTION = 1e-4
-
-
-def coding_rate(rows: Real, squares: Real | None = None) -> float:
-    """Return R of rows [n, d], in nats; `squares` are their squared singular values where they are known."""
-    if squares is None:
-        gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-        squares = np.maximum(linalg.eigvalsh(gram, check_finite=False), 0)
-    return float(np.log1p(squares / (len(rows) * DISTORTION)).sum() / 2)
+EPSILON = 1e-4
 
 
-def transrate(statistics: Statistics) -> tuple[float | None, str | None]:
-    """Return TransRate, at least 0 up to rounding."""
-    whole = coding_rate(statistics.centred, statistics.centred_spectrum.squares)
-    shares = statistics.counts / statistics.n
-    parts = [coding_rate(statistics.centred[statistics.labels == index]) for index in range(len(shares))]
-    return whole - float(np.dot(shares, parts)), "all features are constant" if whole == 0 else None
+def _rate(rows: Float) -> float:
+    """Return R of rows [n, d], from the smaller of its two Gram matrices."""
+    gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+    gram /= len(rows) * EPSILON
+    gram[np.diag_indices_from(gram)] += 1
+    return float(np.log(np.diagonal(np.linalg.cholesky(gram))).sum())
 
 
-TRANSRATE = Metric(transrate)
+def _measure(statistics: Statistics) -> Finding:
+    if statistics.constant:
+        return 0.0, "the features are constant"
+    whole = 0.5 * float(np.log1p(statistics.spectrum.values / (statistics.n * EPSILON)).sum())
+    within = float(np.mean([_rate(statistics.of_class(position)) for position in range(statistics.n_classes)]))
+    warning = None
+    if statistics.counts.min() < statistics.d:
+        few = int((statistics.counts < statistics.d).sum())
+        warning = f"{few} classes have fewer samples than dimensions: their rate is too low, and the score too high"
+    return whole - within, warning
+
+
+transrate = Metric(_measure)
