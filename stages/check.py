@@ -8,10 +8,8 @@ from pathlib import Path
 
 from stages import entry
 from stages.artifacts import atomic
-from stages.datasets import validate_entry
-from stages.encoders import build, check_layers, data_config
 from stages.errors import InputProblem, nearest
-from stages.params import FileWeights, Params
+from stages.params import Encoder, FileWeights, Params
 
 CHECKED = Path("data/checked.json")
 WEIGHT_FILES = Path("data/raw/weights")
@@ -24,27 +22,14 @@ def main(settings: Params, _name: str) -> None:
 
 
 def check(settings: Params) -> None:
-    """Raise InputProblem at the first name, option, path, architecture, argument or layer that does not exist."""
-    for name, dataset in settings.all_datasets.items():
-        try:
-            validate_entry(name, dataset)
-        except InputProblem as problem:
-            raise _in_params(problem, "datasets", name) from None
-    for name, dataset in settings.datasets.files.items():
-        path = Path(str(dataset.options["path"]))
-        if not path.exists():
-            raise InputProblem(f"{path} does not exist; {_siblings(path)}", where=f"params.yaml: datasets.files.{name}.path")
-    for name, encoder in settings.encoders.items():
-        where = f"params.yaml: encoders.{name}"
-        if isinstance(encoder.weights, FileWeights):
-            _check_weight_file(encoder.weights.file, f"{where}.weights.file")
-        try:
-            model = build(encoder.arch, encoder.arch_args, num_classes=0, device="meta")
-            data_config(encoder, model)
-        except InputProblem as problem:
-            raise _in_params(problem, "encoders", name) from None
-        check_layers(model, encoder.layers, where=f"{where}.layers")
+    """Raise InputProblem at the first name, option, path, architecture, argument or layer that does not exist.
+
+    Nothing is computed and nothing is fetched: models are built on torch's "meta" device, which knows shapes alone.
+    """
     _check_methods(settings)
+    _check_datasets(settings)
+    for name, encoder in settings.encoders.items():
+        _check_encoder(encoder, f"params.yaml: encoders.{name}")
 
 
 def _check_methods(settings: Params) -> None:
@@ -68,11 +53,47 @@ def _check_methods(settings: Params) -> None:
                 raise InputProblem(f"there is no {method!r}; {nearest(method, valid)}", where=f"params.yaml: {where}")
 
 
+def _check_datasets(settings: Params) -> None:
+    from stages.datasets import validate_entry
+
+    for name, dataset in settings.all_datasets.items():
+        validate_entry(name, dataset)
+    for name, dataset in settings.datasets.files.items():
+        path = Path(str(dataset.options["path"]))
+        if not path.exists():
+            raise InputProblem(f"{path} does not exist; {_siblings(path)}", where=f"params.yaml: datasets.files.{name}.path")
+
+
+def _check_encoder(encoder: Encoder, where: str) -> None:
+    from stages.encoders import build, check_input, data_config, known_architecture
+
+    try:
+        known_architecture(encoder.arch, fetched=encoder.weights == "hub")
+    except InputProblem as problem:
+        raise InputProblem(problem.what, where=f"{where}.arch", next_step=problem.next_step) from None
+    try:
+        model = build(encoder.arch, encoder.arch_args, num_classes=0, device="meta")
+        config = data_config(encoder, model)
+    except InputProblem as problem:
+        raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
+    check_input(model, encoder.layers, config.input_size, where=where)
+    if isinstance(encoder.weights, FileWeights):
+        _check_weight_file(encoder.weights.file, f"{where}.weights.file")
+
+
 def _check_weight_file(path: Path, where: str) -> None:
-    if path.parent.as_posix() != WEIGHT_FILES.as_posix() and WEIGHT_FILES not in path.parents:
-        raise InputProblem(f"{path} is outside {WEIGHT_FILES}, the folder that DVC watches for weights", where=where)
+    from stages.encoders.load import SUFFIXES
+
+    if ".." in path.parts or WEIGHT_FILES not in path.parents:
+        raise InputProblem(
+            f"{path} is not below {WEIGHT_FILES}, the folder that DVC watches",
+            where=where,
+            next_step=f"copy or link it there and write `file: {WEIGHT_FILES / path.name}`",
+        )
     if not path.is_file():
         raise InputProblem(f"{path} does not exist; {_siblings(path)}", where=where)
+    if path.suffix not in SUFFIXES:
+        raise InputProblem(f"{path} is none of {', '.join(SUFFIXES)}", where=where)
 
 
 def _siblings(path: Path) -> str:
@@ -81,11 +102,6 @@ def _siblings(path: Path) -> str:
     while not folder.is_dir():
         folder = folder.parent
     return f"in {folder}: " + nearest(path.name, (member.name for member in folder.iterdir()))
-
-
-def _in_params(problem: InputProblem, section: str, name: str) -> InputProblem:
-    inner = f".{problem.where}" if problem.where and problem.where.isidentifier() else ""
-    return InputProblem(problem.what, where=f"params.yaml: {section}.{name}{inner}", next_step=problem.next_step)
 
 
 if __name__ == "__main__":

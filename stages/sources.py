@@ -1,0 +1,56 @@
+"""DVC entry: `python -m stages.sources` writes what each encoder's weights are made of, one small file an encoder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from stages import entry
+from stages.artifacts import atomic, manifest
+from stages.artifacts.dataset import Dataset
+from stages.errors import InputProblem, nearest
+from stages.params import Encoder, FileWeights, Params, PretrainWeights
+
+SOURCES = Path("data/sources")
+WEIGHT_FILES = Path("data/raw/weights")
+
+
+def main(settings: Params, _name: str) -> None:
+    """Write `data/sources/<encoder>.json`: these are what DVC watches, so an encoder depends on its own source alone."""
+    with atomic.new_folder(SOURCES) as folder:
+        for name, encoder in settings.encoders.items():
+            content = json.dumps(made_of(name, encoder), sort_keys=True) + "\n"
+            (folder / f"{name}.json").write_text(content, encoding="utf-8")
+
+
+def made_of(name: str, encoder: Encoder) -> dict[str, str]:
+    """Return the content key of a dataset or weight file; nothing for weights from the hub or at random.
+
+    Raises:
+        InputProblem: the dataset is not there, or the file is absent or outside data/raw/weights.
+    """
+    if isinstance(encoder.weights, PretrainWeights):
+        return {"dataset": encoder.weights.pretrain, "identity": Dataset.open(encoder.weights.pretrain).identity}
+    if isinstance(encoder.weights, FileWeights):
+        return {"sha256": manifest.sha256(_weight_file(name, encoder.weights.file))}
+    return {}
+
+
+def _weight_file(name: str, path: Path) -> Path:
+    where = f"params.yaml: encoders.{name}.weights.file"
+    # Compared as written, not resolved: DVC may link files into the folder.
+    if not Path(os.path.relpath(path)).is_relative_to(WEIGHT_FILES):
+        raise InputProblem(
+            f"{path} is outside {WEIGHT_FILES}, the folder that DVC watches for weights", where=where,
+            next_step=f"put it there and write `file: {WEIGHT_FILES / path.name}`",
+        )  # fmt: skip
+    if not path.is_file():
+        present = [member.relative_to(WEIGHT_FILES).as_posix() for member in WEIGHT_FILES.rglob("*") if member.is_file()]
+        relative = Path(os.path.relpath(path)).relative_to(WEIGHT_FILES).as_posix()
+        raise InputProblem(f"{path} does not exist; in {WEIGHT_FILES}: {nearest(relative, present)}", where=where)
+    return path
+
+
+if __name__ == "__main__":
+    entry.run("sources", main)
