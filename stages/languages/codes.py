@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from babel.core import get_global
@@ -17,11 +17,15 @@ _WITHOUT_DATA = {"fil": "tgl"}
 
 @cache
 def uriel_data() -> Path:
-    """Return the folder of URIEL's arrays. Found without importing lang2vec, whose own module needs pkg_resources."""
-    spec = find_spec("lang2vec")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputProblem("the package lang2vec is not installed", next_step="make install")
-    return Path(next(iter(spec.submodule_search_locations))) / "data"
+    """Return the folder of URIEL's arrays.
+
+    Asked of the installed distribution: importing lang2vec needs pkg_resources, and a search by module name finds the
+    script lang2vec.py in the environment's bin folder when the program was started from there.
+    """
+    try:
+        return Path(str(distribution("lang2vec").locate_file("lang2vec/data")))
+    except PackageNotFoundError:
+        raise InputProblem("the package lang2vec is not installed", next_step="pip install -r requirements.lock") from None
 
 
 @cache

@@ -1,0 +1,111 @@
+"""Nothing half-written is visible, locks hold, and reading notices damage."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.artifacts import atomic, manifest, store
+from stages.errors import InputProblem, TryAgain
+
+
+def test_a_folder_appears_whole_or_not_at_all(project: Path) -> None:
+    target = Path("data/thing")
+    with pytest.raises(RuntimeError), atomic.new_folder(target) as folder:
+        (folder / "half").write_text("x", encoding="utf-8")
+        raise RuntimeError
+    assert not target.exists()
+    assert [path for path in atomic.SCRATCH.iterdir() if path.is_dir()] == []
+    with atomic.new_folder(target) as folder:
+        (folder / "whole").write_text("x", encoding="utf-8")
+        assert not target.exists()
+    assert (target / "whole").read_text(encoding="utf-8") == "x"
+
+
+def test_a_folder_replaces_the_old_one(project: Path) -> None:
+    for name in ("old", "new"):
+        with atomic.new_folder(Path("data/thing")) as folder:
+            (folder / name).touch()
+    assert [path.name for path in Path("data/thing").iterdir()] == ["new"]
+
+
+def test_a_failed_file_leaves_the_old_one(project: Path) -> None:
+    atomic.write_text(Path("data/note"), "old")
+    with pytest.raises(RuntimeError), atomic.new_file(Path("data/note")) as scratch:
+        scratch.write_text("half", encoding="utf-8")
+        raise RuntimeError
+    assert Path("data/note").read_text(encoding="utf-8") == "old"
+
+
+def test_a_full_disk_is_worth_another_try(project: Path) -> None:
+    with pytest.raises(TryAgain, match="disk is full"), atomic.new_file(Path("data/note")) as scratch:
+        scratch.touch()
+        with Path("/dev/full").open("w", encoding="utf-8") as full:  # a device whose every write fails as a full disk does
+            full.write("x")
+    assert not Path("data/note").exists()
+
+
+def test_one_writer_at_a_time(project: Path) -> None:
+    code = "from pathlib import Path; from stages.artifacts import atomic\nwith atomic.lock(Path('out')): pass"
+    environment = {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    with atomic.lock(Path("out")):
+        blocked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    free = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "another process is writing" in blocked.stderr
+    assert free.returncode == 0, free.stderr
+
+
+def made(folder: Path) -> Path:
+    with atomic.new_folder(folder) as scratch:
+        (scratch / "a.txt").write_text("hello", encoding="utf-8")
+        manifest.write(scratch, kind="thing", version=1, inputs={"x": "y"})
+    return folder
+
+
+def test_damage_is_noticed(project: Path) -> None:
+    folder = made(Path("data/thing"))
+    manifest.read(folder, kind="thing", version=1, made_by="make", verify=True)
+    (folder / "a.txt").write_text("hallo", encoding="utf-8")
+    manifest.read(folder, kind="thing", version=1, made_by="make")  # the same size: only the sha256 tells
+    with pytest.raises(InputProblem, match="another sha256"):
+        manifest.read(folder, kind="thing", version=1, made_by="make", verify=True)
+    (folder / "a.txt").write_text("hell", encoding="utf-8")
+    with pytest.raises(InputProblem, match="4 bytes instead of 5"):
+        manifest.read(folder, kind="thing", version=1, made_by="make")
+    (folder / "a.txt").unlink()
+    with pytest.raises(InputProblem, match="is missing"):
+        manifest.read(folder, kind="thing", version=1, made_by="make")
+
+
+@pytest.mark.parametrize(("kind", "version"), [("other", 1), ("thing", 2)])
+def test_another_kind_or_version_is_refused(project: Path, kind: str, version: int) -> None:
+    folder = made(Path("data/thing"))
+    with pytest.raises(InputProblem, match="dvc repro make"):
+        manifest.read(folder, kind=kind, version=version, made_by="make")
+
+
+def test_no_manifest_means_not_there(project: Path) -> None:
+    Path("data/thing").mkdir()
+    with pytest.raises(InputProblem, match="never finished"):
+        manifest.read(Path("data/thing"), kind="thing", version=1, made_by="make")
+
+
+def test_the_store_key_sees_inputs_code_and_packages(project: Path) -> None:
+    first = store.key({"a": 1, "b": 2}, ["training.py"])
+    assert first == store.key({"b": 2, "a": 1}, ["training.py"])
+    assert first != store.key({"a": 1, "b": 3}, ["training.py"])
+    assert first != store.key({"a": 1, "b": 2}, ["training.py", "encoders"])
+    with Path("requirements.lock").open("a", encoding="utf-8") as lock:
+        lock.write("# changed\n")
+    assert first != store.key({"a": 1, "b": 2}, ["training.py"])
+
+
+def test_dropping_the_store_frees_what_it_says(project: Path) -> None:
+    (store.folder("features", "k") / "x").write_bytes(bytes(1000))
+    assert store.drop() == 1000
+    assert store.drop() == 0
