@@ -1,0 +1,147 @@
+"""The whole graph on a small scale, as DVC runs it: every stage, its declared outputs, the no-op, a removed encoder, the page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from stages.artifacts import tables
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+GLYPHS = {"kind": "glyphs", "scripts": ["latin"], "classes": 8, "images_per_class": 30, "size": 16}
+NET = {"arch": "test_byobnet", "arch_args": {"in_chans": 1}, "input_size": 32, "layers": ["pooled", "stages.1"]}
+SMALL = {
+    "datasets": {
+        "packaged": {"glyphs": GLYPHS, "hebrew": {**GLYPHS, "scripts": ["hebrew"], "classes": 6}},
+        "files": {},
+    },
+    "targets": ["hebrew"],
+    "encoders": {"trained": {**NET, "weights": {"pretrain": "glyphs"}}, "untrained": {**NET, "weights": "random"}},
+    "pretrain": {"epochs": 1},
+    "finetune": {"seeds": 1, "epochs": 1, "max_train": 60},
+    "rank": {"metrics": ["tmi", "logme", "leep"]},
+    "prune": {
+        "pairs": [{"source": "glyphs", "target": "hebrew", "surrogate": "trained"}],
+        "methods": ["label_mapping", "random"], "fractions": [0.25, 0.5], "seeds": 1,
+    },
+    "probe": {"seeds": 2, "sizes": [20, 40, 80]},
+    "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt", "fr", "it", "ru"], "shots": [0, 10, 30], "seeds": 2},
+    "recommend": {"metric": "logme", "labels_at_hand": 50},
+}  # fmt: skip
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+    return subprocess.run(["dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of the project but those of DVC, the store, the timings and Python's own."""
+    skipped = re.compile(r"^(\.dvc/|data/store/|data/timings/)|__pycache__|\.egg-info")
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items() if not skipped.search(name)}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with the repository's code and graph and small params, run once."""
+    folder = tmp_path_factory.mktemp("small")
+    for name in ("stages", "dvc.yaml", "requirements.lock", ".dvcignore"):
+        source = ROOT / name
+        copied = shutil.copytree if source.is_dir() else shutil.copy
+        copied(source, folder / name)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    (folder / "data" / "raw" / "weights").mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False), encoding="utf-8")
+    assert dvc(folder, "init", "--no-scm", "-q").returncode == 0
+    before = files(folder)
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder / "before.json").write_text(json.dumps(before), encoding="utf-8")
+    return folder
+
+
+def test_every_table_is_made_and_sorted(small: Path) -> None:
+    for name, schema in tables.SCHEMAS.items():
+        frame = pl.read_parquet(small / "data" / "results" / f"{name}.parquet")
+        assert len(frame), name
+        assert frame.equals(frame.sort(list(schema.keys))), name
+
+
+def test_nothing_is_written_outside_declared_outputs(small: Path) -> None:
+    lock = yaml.safe_load((small / "dvc.lock").read_text(encoding="utf-8"))
+    declared = [entry["path"] for stage in lock["stages"].values() for entry in stage.get("outs", [])]
+    before = json.loads((small / "before.json").read_text(encoding="utf-8"))
+    after = files(small)
+    assert {name: digest for name, digest in after.items() if name in before} == before
+    stray = [
+        name for name in after
+        if name not in before and not any(name == path or name.startswith(f"{path}/") for path in declared)
+    ]  # fmt: skip
+    assert sorted(stray) == ["before.json", "dvc.lock"]
+
+
+def test_running_again_runs_nothing(small: Path) -> None:
+    before = files(small)
+    again = dvc(small, "repro")
+    assert again.returncode == 0
+    assert "Running stage" not in again.stdout
+    assert "up to date" in again.stdout
+    assert files(small) == before
+
+
+@pytest.mark.parametrize("command", [["status"], ["dag"], ["metrics", "show"], ["plots", "show"]])
+def test_dvc_commands_work(small: Path, command: list[str]) -> None:
+    done = dvc(small, *command)
+    assert done.returncode == 0, done.stderr
+    if command == ["metrics", "show"]:
+        assert "weighted_kendall" in done.stdout
+
+
+def test_the_page_needs_no_network(small: Path) -> None:
+    page = (small / "data" / "reports" / "index.html").read_text(encoding="utf-8")
+    without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", without_scripts)
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, flags=re.DOTALL)[1].replace("<\\/", "</"))  # type: ignore[index]
+    assert set(re.findall(r'<figure id="([^"]+)"', page)) == set(charts)
+    for name in ("rank", "extract", "prune", "probe", "languages"):
+        assert f'<section id="{name}">' in page
+
+
+def test_a_removed_encoder_leaves_every_table(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "fewer"
+    shutil.copytree(small, folder, symlinks=True)
+    fewer = {**SMALL, "encoders": {"trained": SMALL["encoders"]["trained"]}}  # type: ignore[index]
+    (folder / "params.yaml").write_text(yaml.safe_dump(fewer, sort_keys=False), encoding="utf-8")
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "pretrain trained" not in done.stderr  # nothing of the encoder that stays is computed again
+    for name in tables.SCHEMAS:
+        frame = pl.read_parquet(folder / "data" / "results" / f"{name}.parquet")
+        if "encoder" in frame.columns:
+            assert set(frame["encoder"]) == {"trained"}, name
+
+
+def test_a_mistake_stops_before_anything_runs(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "wrong"
+    shutil.copytree(small, folder, symlinks=True)
+    wrong = {**SMALL, "encoders": {"trained": {**NET, "weights": {"pretrain": "glyphs"}, "layers": ["pooled", "stages.9"]}}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(wrong, sort_keys=False), encoding="utf-8")
+    done = dvc(folder, "repro")
+    assert done.returncode != 0
+    assert "stages.9" in done.stderr
+    assert "exited with 2" in done.stderr
+    assert done.stdout.count("Running stage") == 1

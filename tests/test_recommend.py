@@ -1,0 +1,193 @@
+"""Recommendations say what the tables say, and admit what they do not."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+
+from stages import recommend
+
+
+def scores(**metric_by_encoder: float | None) -> pl.DataFrame:
+    ordered = sorted(metric_by_encoder, key=lambda name: -(metric_by_encoder[name] or -1e9))
+    rows = [
+        {
+            "target": "t",
+            "encoder": name,
+            "layer": "pooled",
+            "metric": "logme",
+            "score": metric_by_encoder[name],
+            "rank": None if metric_by_encoder[name] is None else ordered.index(name) + 1,
+            "warning": None,
+        }
+        for name in metric_by_encoder
+    ]
+    return pl.DataFrame(rows, schema_overrides={"score": pl.Float64, "rank": pl.Int64, "warning": pl.String})
+
+
+FINETUNED = pl.DataFrame(
+    {
+        "target": ["t"] * 4,
+        "encoder": ["a", "a", "b", "b"],
+        "mode": ["full"] * 4,
+        "seed": [0, 1, 0, 1],
+        "accuracy": [0.8, 0.9, 0.9, 0.96],
+    }
+)
+
+
+def agreement(low: float | None) -> pl.DataFrame:
+    row = {
+        "target": "t",
+        "metric": "logme",
+        "mode": "full",
+        "weighted_kendall": 0.5,
+        "ci_low": low,
+        "ci_high": 0.9,
+        "n_encoders": 6,
+    }
+    return pl.DataFrame([row], schema_overrides={"ci_low": pl.Float64})
+
+
+def test_the_first_encoder_with_its_truth_and_margin() -> None:
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(0.1), "logme")
+    assert row["answer"] == "a, layer pooled"
+    assert row["margin"] == pytest.approx(0.3)
+    assert "full fine-tuning 0.850 (best 0.930, b)" in row["evidence"]
+    assert "0.50 [0.10, 0.90]" in row["evidence"]
+    assert row["warning"] is None
+
+
+def test_doubt_is_told() -> None:
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(-0.2), "logme")
+    assert "may be chance" in row["warning"]
+
+
+def test_a_metric_without_values_gives_no_answer() -> None:
+    (row,) = recommend.encoders(scores(a=None, b=None), FINETUNED, agreement(None), "logme")
+    assert row["answer"] == "no answer"
+    assert row["margin"] is None
+
+
+def curve(head: str, errors: dict[int, float]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"target": "t", "encoder": "a", "head": head, "m": m, "seed": seed, "error": error}
+            for m, error in errors.items()
+            for seed in (0, 1)
+        ]
+    )
+
+
+def test_error_between_sizes_is_linear_in_log_m() -> None:
+    measured = curve("logistic", {100: 0.4, 1000: 0.2})
+    assert recommend.error_at(measured, 100) == pytest.approx(0.4)
+    middle = round(math.sqrt(100 * 1000))
+    assert recommend.error_at(measured, middle) == pytest.approx(0.3, abs=1e-3)
+    assert recommend.error_at(measured, 5000) == pytest.approx(0.2)
+
+
+CROSSING = pl.DataFrame(
+    {
+        "target": ["t"],
+        "encoder": ["a"],
+        "m_star": [316.0],
+        "ci_low": [200.0],
+        "ci_high": [500.0],
+        "regime": ["naive_bayes_first"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "head", "outside"), [(100, "naive_bayes", False), (1000, "logistic", False), (5000, "logistic", True)]
+)
+def test_the_head_depends_on_the_labels(labels: int, head: str, outside: bool) -> None:
+    curves = pl.concat([curve("logistic", {100: 0.4, 1000: 0.2}), curve("naive_bayes", {100: 0.3, 1000: 0.3})])
+    (row,) = recommend.heads(curves, CROSSING, {"t": "a"}, labels)
+    assert row["answer"] == head
+    assert row["margin"] == pytest.approx(0.1)
+    assert "crossing at 316 labels [200, 500]" in row["evidence"]
+    assert (row["warning"] is not None) == outside
+
+
+def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int) -> dict[str, object]:
+    return {
+        "source": "s",
+        "target": "t",
+        "method": method,
+        "keep_fraction": fraction,
+        "seed": seed,
+        "n_classes": 1,
+        "n_images": 1,
+        "pretrain_steps": steps,
+        "downstream_accuracy": accuracy,
+        "full_source_accuracy": 0.9,
+    }
+
+
+def test_the_smallest_share_that_costs_little() -> None:
+    rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
+    rows += [outcome("label_mapping", 0.2, seed, 0.8, 20) for seed in (0, 1)]
+    rows += [outcome("label_mapping", 0.5, seed, accuracy, 50) for seed, accuracy in ((0, 0.9), (1, 0.898))]
+    rows += [outcome("random", 0.5, seed, 0.7, 50) for seed in (0, 1)]
+    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    assert row["target"] == "s for t"
+    assert row["answer"] == "keep 50% of the classes by label_mapping"
+    assert "50% of the pre-training steps saved" in row["evidence"]
+    assert row["margin"] == pytest.approx(0.009)
+
+
+def test_random_as_good_is_told() -> None:
+    rows = [
+        outcome(method, fraction, seed, 0.9, 100)
+        for method, fraction in (("full", 1.0), ("a_method", 0.5), ("random", 0.5))
+        for seed in (0, 1)
+    ]
+    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    assert "random do as well" in row["warning"]
+
+
+def test_nothing_can_go() -> None:
+    rows = [
+        outcome(method, fraction, 0, accuracy, 10) for method, fraction, accuracy in (("full", 1.0, 0.9), ("random", 0.5, 0.5))
+    ]
+    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    assert row["answer"] == "keep everything"
+
+
+def test_sources_and_examples() -> None:
+    ranked = pl.DataFrame(
+        {
+            "task": ["k"] * 2,
+            "target": ["pt"] * 2,
+            "rank": [1, 2],
+            "source": ["es", "en"],
+            "predicted": [0.6, 0.5],
+            "measured": [0.55, 0.58],
+            "regret": [0.03, 0.0],
+            "conformal_set": [True, True],
+        }
+    )
+    (row,) = recommend.source_languages(ranked)
+    assert (row["target"], row["answer"]) == ("k/pt", "es")
+    assert row["margin"] == pytest.approx(0.1)
+    assert "2 of 2 sources" in row["warning"]
+    curves = pl.DataFrame(
+        {
+            "task": ["k"] * 2,
+            "target": ["pt", "ru"],
+            "offset": [0.5, 0.5],
+            "slope_per_decade": [0.1, 0.0],
+            "slope_low": [0.05, -0.1],
+            "slope_high": [0.2, 0.1],
+            "r2_log": [0.9, 0.0],
+            "n_for_goal": [999, None],
+            "warning": [None, "the slope may be 0"],
+        }
+    )
+    first, second = recommend.target_examples(curves, 0.8)
+    assert first["answer"] == "999 for a score of 0.8"
+    assert (second["answer"], second["warning"]) == ("no number", "the slope may be 0")
