@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from stages import entry
 from stages.artifacts import atomic
 from stages.errors import InputProblem, nearest
-from stages.params import Encoder, FileWeights, Params
+from stages.params import PARAMS_FILE, Encoder, FileWeights, Params
 
 CHECKED = Path("data/checked.json")
 WEIGHT_FILES = Path("data/raw/weights")
+GRAPH = Path("dvc.yaml")
 
 
 def main(settings: Params, _name: str) -> None:
     """Check all of params.yaml and write a file that is always the same: its presence is what other stages need."""
     check(settings)
+    if GRAPH.is_file():
+        _check_written_out(settings, yaml.safe_load(GRAPH.read_text(encoding="utf-8"))["stages"])
     atomic.write_text(CHECKED, json.dumps({"params": "valid"}) + "\n")
 
 
@@ -30,6 +36,23 @@ def check(settings: Params) -> None:
     _check_datasets(settings)
     for name, encoder in settings.encoders.items():
         _check_encoder(encoder, f"params.yaml: encoders.{name}")
+
+
+def _check_written_out(settings: Params, stages: dict[str, Any]) -> None:
+    """Raise InputProblem where params.yaml leaves out a key that DVC watches: DVC knows no defaults."""
+    content = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    watched = [key for stage in stages.values() for key in stage.get("do", stage).get("params", []) if isinstance(key, str)]
+    for key in dict.fromkeys(watched):
+        written, default = content, settings.model_dump(mode="json")
+        for part in () if "${" in key else key.split("."):
+            default = default[part]
+            if not isinstance(written, dict) or part not in written:
+                raise InputProblem(
+                    f"{key} is left out, and DVC watches it",
+                    where=str(PARAMS_FILE),
+                    next_step=f"write it, for instance with its default: {key}: {json.dumps(default)}",
+                )
+            written = written[part]
 
 
 def _check_methods(settings: Params) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from stages import entry
 from stages.artifacts import atomic, features, manifest, store
 from stages.artifacts.dataset import Dataset
-from stages.artifacts.features import features_path
 from stages.artifacts.weights import Card
 from stages.encoders import Preprocess, Tapped, load
-from stages.extraction import Job, extract_shards, join_shards
+from stages.errors import InputProblem, nearest
+from stages.extraction import Job, extract
 from stages.params import Params
 from stages.training import pick_device
 
 CODE = ("extract.py", "extraction.py", "encoders", "datasets/decoding.py")
+PROVENANCE = ("source", "origin", "training", "classes")  # of a card; the features depend on the rest
 
 
 def datasets_of(settings: Params, name: str) -> list[str]:
@@ -27,47 +27,57 @@ def datasets_of(settings: Params, name: str) -> list[str]:
 
 
 def main(settings: Params, name: str) -> None:
-    """Write `data/features/<name>/`, one folder a dataset; what the store holds already is linked, not computed."""
+    """Write `data/features/<name>/`, one folder a dataset; what the store holds already is linked, not computed.
+
+    Raises:
+        InputProblem: no such encoder, layer, weights or dataset, or features that are not finite.
+        TryAgain: out of memory, or another process extracts the same.
+    """
+    if name not in settings.encoders:
+        raise InputProblem(f"there is no encoder {name!r}; {nearest(name, settings.encoders)}", where="params.yaml: encoders")
     encoder = settings.encoders[name]
     model, card = load(name)
     tapped = Tapped(model, encoder.layers)
-    preprocess = Preprocess.of(card)
     device = pick_device(settings.run)
-    workers = (os.cpu_count() or 1) if settings.run.workers == "auto" else settings.run.workers
+    used = {key: value for key, value in asdict(card).items() if key not in PROVENANCE}
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in datasets_of(settings, name):
             dataset = Dataset.open(dataset_name)
-            inputs = {"weights": card.sha256, "dataset": dataset.identity}
+            if dataset.rows.is_empty():
+                raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
             unit = {
-                **inputs, "card": asdict(card), "layers": encoder.layers, "extract": settings.extract.model_dump(),
-                "precision": settings.run.precision, "device": device.type, "threads": settings.run.threads,
+                "card": used, "probabilities": bool(card.classes), "dataset": dataset.identity, "layers": encoder.layers,
+                "extract": settings.extract.model_dump(), "precision": settings.run.precision, "device": device.type,
+                "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
             job = Job(
-                tapped, preprocess, device, settings.run.precision, settings.extract.batch_size,
-                settings.extract.shard_images, settings.extract.dtype, workers, settings.ingest.max_pixels,
+                tapped, Preprocess.of(card), device, settings.run.precision, settings.extract.batch_size,
+                settings.extract.shard_images, settings.extract.dtype, _workers(settings), settings.ingest.max_pixels,
                 keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
             )  # fmt: skip
-            if not (work / "joined").is_dir():
-                extract_shards(job, dataset, work)
-                join_shards(work, job, len(dataset.rows))
-            _publish(
-                work / "joined", folder / dataset_name, dataset, name, card, encoder.layers, settings.extract.dtype, inputs
-            )
-    print(f"{name}: features of {len(datasets_of(settings, name))} datasets in {features_path(name, '')}", file=sys.stderr)
+            with atomic.lock(work):  # two names for the same weights share it
+                joined = extract(job, dataset, work)
+                _publish(joined, folder / dataset_name, dataset, name, card, encoder.layers, settings.extract.dtype)
 
 
-def _publish(
-    joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, layers: list[str], dtype: str, inputs: dict[str, str]
-) -> None:
+def _workers(settings: Params) -> int:
+    """Return the number of decoding threads; "auto" is one for each core this process may use."""
+    if settings.run.workers != "auto":
+        return settings.run.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, layers: list[str], dtype: str) -> None:
     """Link the finished arrays into the output folder, with the rows' ids and labels beside them."""
     folder.mkdir()
-    for array in sorted(joined.iterdir()):
+    for array in sorted(joined.glob("*.npy")):
         store.link(array, folder / array.name)
-    dataset.rows.select(list(features.INDEX_SCHEMA)).write_parquet(folder / "index.parquet")
+    dataset.rows.select(list(features.INDEX_SCHEMA)).write_parquet(folder / "index.parquet", compression="zstd")
     manifest.write(
-        folder, kind="features", version=features.VERSION, inputs=inputs, encoder=name, dataset=dataset.name,
-        layers={layer: f"{layer}.npy" for layer in layers}, dtype=dtype, source_classes=card.classes or None,
+        folder, kind="features", version=features.VERSION, inputs={"weights": card.sha256, "dataset": dataset.identity},
+        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in layers}, dtype=dtype,
+        source_classes=card.classes or None,
     )  # fmt: skip
 
 

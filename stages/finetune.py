@@ -1,104 +1,190 @@
-"""DVC entry: `python -m stages.finetune --encoder glyph_vit` measures what fine-tuning an encoder really gives."""
+"""python -m stages.finetune --encoder glyph_vit
+
+DVC entry: the ground truth of ranking. On every target a linear head on frozen features and full fine-tuning, several
+seeds each, on a small budget of training images. Finished runs are kept in the store: a new target costs only its own.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
 
-from stages import entry
+from stages import encoders, entry, seeds, training
 from stages.artifacts import atomic, store, tables, weights
-from stages.artifacts.dataset import Dataset, require_split
+from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.artifacts.features import FeatureSet
-from stages.encoders import Preprocess, load
-from stages.params import Finetune, Params
+from stages.encoders.tap import POOLED
+from stages.errors import InputProblem, nearest
+from stages.params import Params
 from stages.probe.logistic import LogisticProbe
-from stages.seeds import generator, integer_seed
-from stages.training import Recipe, load_pixels, pick_device, predict, train
 
 CODE = ("finetune.py", "training.py", "encoders", "datasets/decoding.py", "probe/logistic.py")
+PROVENANCE = ("source", "origin", "training", "classes")  # of a card; results depend on the rest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run's row of the table: values 0 to 1; no epochs where the head is fitted to convergence."""
+
+    accuracy: float
+    mean_per_class_accuracy: float
+    epochs: int | None
 
 
 def main(settings: Params, name: str) -> None:
-    """Write the encoder's part of `finetuned`; finished runs are kept in the store."""
-    rows = []
-    for target in settings.targets:
-        dataset = Dataset.open(target)
-        for mode in settings.finetune.modes:
-            for seed in range(settings.finetune.seeds):
-                unit = {
-                    "weights": weights.read_card(name).sha256, "dataset": dataset.identity, "mode": mode, "seed": seed,
-                    "run_seed": settings.run.seed, "settings": settings.finetune.model_dump(),
-                    "encoder": settings.encoders[name].model_dump(mode="json"),
-                }  # fmt: skip
-                kept = store.folder("finetune", store.key(unit, CODE)) / "run.json"
-                if kept.is_file():
-                    outcome = json.loads(kept.read_text(encoding="utf-8"))
-                else:
-                    measure = _linear if mode == "linear" else _full
-                    outcome = measure(settings, name, dataset, seed)
-                    atomic.write_text(kept, json.dumps(outcome))
-                rows.append({"target": target, "encoder": name, "mode": mode, "seed": seed, **outcome})
-    tables.write_part("finetuned", name, pl.DataFrame(rows, schema_overrides={"epochs": pl.Int64}))
+    """Write the encoder's part of `finetuned`.
+
+    Raises:
+        InputProblem: no such encoder, weights, features or dataset, or a target without training or test images.
+    """
+    if name not in settings.encoders:
+        raise InputProblem(f"there is no encoder {name!r}; {nearest(name, settings.encoders)}", where="params.yaml: encoders")
+    benches = [Bench(settings, name, Dataset.open(target)) for target in dict.fromkeys(settings.targets)]
+    rows = [
+        {"target": bench.dataset.name, "encoder": name, "mode": mode, "seed": seed, **asdict(bench.outcome(mode, seed))}
+        for bench in benches
+        for mode in dict.fromkeys(settings.finetune.modes)
+        for seed in range(settings.finetune.seeds)
+    ]
+    schema = {column: kind.dtype for column, kind in tables.SCHEMAS["finetuned"].columns.items()}
+    tables.write_part("finetuned", name, pl.DataFrame(rows, schema=schema))
 
 
-def training_ids(dataset: Dataset, settings: Finetune, run_seed: int, seed: int) -> list[str]:
-    """Return the training images of one repetition: the same for every encoder and mode, at most `max_train`."""
-    ids = require_split(dataset.rows, "train", dataset.name)["id"].to_list()
-    order = generator(run_seed, "finetune", dataset.name, seed).permutation(len(ids))
-    return [ids[index] for index in order[: settings.max_train]]
+class Bench:
+    """One encoder on one target; what its runs share is read once, when a run first needs it."""
+
+    def __init__(self, settings: Params, name: str, dataset: Dataset) -> None:
+        self.settings, self.name, self.dataset = settings, name, dataset
+        self.device = training.pick_device(settings.run)
+        budget = settings.finetune
+        self.recipe = training.Recipe(
+            budget.epochs, budget.batch_size, budget.learning_rate, budget.weight_decay, settings.run.precision
+        )
+        rows = require_split(dataset.rows, "train", dataset.name)
+        require_split(dataset.rows, "test", dataset.name)
+        self.ids = {
+            seed: training_ids(rows, budget.max_train, seeds.generator(settings.run.seed, "finetune", dataset.name, seed))
+            for seed in range(budget.seeds)
+        }
+
+    def outcome(self, mode: str, seed: int) -> Outcome:
+        """Return one run's outcome from the store, or measure it and keep it there."""
+        folder = store.folder("finetune", store.key(self._inputs(mode, seed), CODE))
+        kept = folder / "outcome.json"
+        if kept.is_file():
+            return Outcome(**json.loads(kept.read_text(encoding="utf-8")))
+        outcome = self._linear(seed) if mode == "linear" else self._full(seed, folder / "checkpoints")
+        atomic.write_text(kept, json.dumps(asdict(outcome), sort_keys=True) + "\n")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        line = f"finetune {self.name} on {self.dataset.name}, {mode}, seed {seed}: accuracy {outcome.accuracy:.4f}"
+        print(line, file=sys.stderr)
+        return outcome
+
+    def _inputs(self, mode: str, seed: int) -> dict[str, object]:
+        """Return all that a run's outcome depends on."""
+        shared = {"dataset": self.dataset.identity, "ids": self.ids[seed], "mode": mode, "threads": self.settings.run.threads}
+        if mode == "linear":
+            kept = self.features.facts["files"][self.features.facts["layers"][self.layer]]
+            return {**shared, "features": kept, "c": self.settings.finetune.linear_c}
+        card = {key: value for key, value in asdict(self.card).items() if key not in PROVENANCE}
+        return {**shared, "card": card, "recipe": asdict(self.recipe), "seed": self._seed(seed), "device": self.device.type}
+
+    def _seed(self, seed: int) -> int:
+        return seeds.integer_seed(self.settings.run.seed, "finetune", self.dataset.name, self.name, seed)
+
+    @cached_property
+    def features(self) -> FeatureSet:
+        """Return the encoder's cached features of the target."""
+        return FeatureSet.open(self.name, self.dataset.name)
+
+    @property
+    def layer(self) -> str:
+        """Return the layer under the linear head: what the encoder's own head sees, else the last one listed."""
+        return POOLED if POOLED in self.features.layers else self.settings.encoders[self.name].layers[-1]
+
+    def _linear(self, seed: int) -> Outcome:
+        """Fit a logistic head on cached features."""
+        rows = self.features.where("train")
+        rows = rows[self.features.index["id"].gather(rows).is_in(self.ids[seed]).to_numpy()]
+        labels = self.features.labels()
+        if len(np.unique(labels[rows])) < 2:
+            where, next_step = str(self.dataset.path), "add images of another class"
+            raise InputProblem("the training images are of one class", where=where, next_step=next_step)
+        head = LogisticProbe(c=self.settings.finetune.linear_c)
+        head.fit(np.asarray(self.features.layer(self.layer)[rows], dtype=np.float32), labels[rows])
+        return Outcome(
+            *accuracies(head.predict(self.features.features(self.layer, "test")), self.features.labels("test")), None
+        )
+
+    @cached_property
+    def card(self) -> weights.Card:
+        """Return the card of the encoder's weights."""
+        return weights.read_card(self.name)
+
+    @cached_property
+    def train_images(self) -> tuple[list[str], Tensor, Tensor]:
+        """Return ids, pixels and class indices of all training images that some seed uses."""
+        used = sorted({identity for ids in self.ids.values() for identity in ids})
+        rows = self.dataset.rows.filter(pl.col("split") == "train", pl.col("id").is_in(used))
+        return (rows["id"].to_list(), *self._pixels("train", used))
+
+    @cached_property
+    def test_images(self) -> tuple[Tensor, Tensor]:
+        """Return pixels and class indices of the whole test split."""
+        return self._pixels("test", None)
+
+    def _pixels(self, split: Split, ids: list[str] | None) -> tuple[Tensor, Tensor]:
+        preprocess, limit = encoders.Preprocess.of(self.card), self.settings.ingest.max_pixels
+        return training.load_pixels(self.dataset, split, preprocess, max_pixels=limit, ids=ids)
+
+    def _full(self, seed: int, checkpoints: Path) -> Outcome:
+        """Train all weights, under a new head, and classify the whole test split."""
+        model: Any
+        model, card = encoders.load(self.name)
+        derived = self._seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derived)
+            model.reset_classifier(len(self.dataset.classes))
+        preprocess = encoders.Preprocess.of(card)
+        ids, pixels, labels = self.train_images
+        chosen = pl.Series(ids).is_in(self.ids[seed]).to_torch()
+        training.train(
+            model, pixels[chosen], labels[chosen], preprocess, self.recipe, seed=derived, device=self.device,
+            checkpoints=checkpoints, label=f"finetune {self.name} on {self.dataset.name}, seed {seed}",
+        )  # fmt: skip
+        test_pixels, truth = self.test_images
+        predicted = training.predict(model, test_pixels, preprocess, self.device).argmax(dim=1)
+        return Outcome(*accuracies(predicted.numpy(), truth.numpy()), self.recipe.epochs)
 
 
-def _linear(settings: Params, name: str, dataset: Dataset, seed: int) -> dict[str, Any]:
-    """Fit a logistic head on the cached features of the first layer named in params (`pooled` where it is kept)."""
-    features = FeatureSet.open(name, dataset.name)
-    layer = "pooled" if "pooled" in features.layers else features.layers[0]
-    chosen = set(training_ids(dataset, settings.finetune, settings.run.seed, seed))
-    rows = features.where("train")
-    kept = rows[[identity in chosen for identity in features.index["id"].gather(rows)]]
-    matrix, labels = features.layer(layer), features.labels()
-    head = LogisticProbe(c=settings.finetune.linear_c).fit(np.asarray(matrix[kept], dtype=np.float32), labels[kept])
-    predicted = head.predict(features.features(layer, "test"))
-    return {**accuracies(predicted, features.labels("test")), "epochs": None}
+def training_ids(rows: pl.DataFrame, limit: int, stream: np.random.Generator) -> list[str]:
+    """Return the ids, sorted, of a random subset of at most `limit` of the training rows.
+
+    One image of every class comes first, so that no class goes missing while `limit` has room for all. The draw knows
+    nothing of the encoder: all encoders are judged on the same images.
+    """
+    shuffled = rows.sort("id")[stream.permutation(len(rows)).tolist()]
+    firsts = shuffled["class_index"].is_first_distinct()
+    ordered = pl.concat([shuffled.filter(firsts), shuffled.filter(~firsts)])
+    return sorted(ordered["id"].head(limit))
 
 
-def _full(settings: Params, name: str, dataset: Dataset, seed: int) -> dict[str, Any]:
-    """Train all weights with a new head on the same images."""
-    model: Any
-    model, card = load(name)
-    derived = integer_seed(settings.run.seed, "finetune", dataset.name, name, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived)
-        model.reset_classifier(len(dataset.classes))
-    preprocess = Preprocess.of(card)
-    limit = settings.ingest.max_pixels
-    ids = training_ids(dataset, settings.finetune, settings.run.seed, seed)
-    pixels, labels = load_pixels(dataset, "train", preprocess, max_pixels=limit, ids=ids)
-    options = settings.finetune
-    recipe = Recipe(options.epochs, options.batch_size, options.learning_rate, options.weight_decay)
-    device = pick_device(settings.run)
-    train(model, pixels, labels, preprocess, recipe, seed=derived, device=device, precision=settings.run.precision,
-          label=f"fine-tune {name} on {dataset.name}, seed {seed}")  # fmt: skip
-    test_pixels, test_labels = load_pixels(dataset, "test", preprocess, max_pixels=limit)
-    predicted = _predictions(model, test_pixels, preprocess, device)
-    return {**accuracies(predicted, test_labels.numpy()), "epochs": options.epochs}
-
-
-def _predictions(model: nn.Module, pixels: torch.Tensor, preprocess: Preprocess, device: torch.device) -> NDArray[np.int64]:
-    predicted: NDArray[np.int64] = predict(model, pixels, preprocess, device).argmax(dim=1).numpy()
-    return predicted
-
-
-def accuracies(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Return accuracy, and the mean over the classes in `labels` of each class's accuracy; both inputs are [n]."""
-    right = predicted == labels
-    per_class = [float(right[labels == label].mean()) for label in np.unique(labels)]
-    return {"accuracy": float(right.mean()), "mean_per_class_accuracy": float(np.mean(per_class))}
+def accuracies(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float]:
+    """Return accuracy, and the mean over the classes in `truth` of each class's accuracy; both inputs are [n]."""
+    right = predicted == truth
+    per_class = [float(right[truth == label].mean()) for label in np.unique(truth)]
+    return float(right.mean()), float(np.mean(per_class))
 
 
 if __name__ == "__main__":

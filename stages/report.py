@@ -101,7 +101,7 @@ def answers(recommendations: pl.DataFrame) -> str:
             GT(shown, id=str(question).replace(" ", "-"))
             .fmt_number("margin", decimals=3)
             .sub_missing("margin", missing_text="")
-            .tab_options(table_width="100%", table_font_color="inherit", table_background_color="transparent")
+            .tab_options(table_width="100%")
         )
         unfolded = " open" if len(group) <= FEW else ""
         summary = f"{str(question).capitalize()}? <small>{len(group)} answers</small>"

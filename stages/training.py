@@ -12,10 +12,8 @@ random reads of one image each, which a solid-state disk serves faster than a CP
 from __future__ import annotations
 
 import contextlib
-import pickle
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -28,8 +26,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,11 +34,11 @@ from stages.artifacts import atomic, store
 from stages.artifacts.dataset import Dataset, Split
 from stages.datasets.decoding import Undecodable, decode_image
 from stages.errors import InputProblem
+from stages.progress import bar
 
 IN_MEMORY = 2 * 2**30  # bytes of pixels kept in memory
 DECODERS = 4  # threads; decoding and resizing leave Python's lock
 CHECKPOINT = "newest.pt"
-QUIET_SECONDS = 30.0  # between two lines of progress where standard error is no terminal
 
 
 class Normalising(Protocol):
@@ -130,7 +126,7 @@ def load_pixels(
             for array in pool.map(prepare, block):
                 if filled == 0:
                     pixels = _room(len(rows), array.shape)
-                pixels[filled] = torch.from_numpy(array)
+                pixels.numpy()[filled] = array
                 filled += 1
     if filled != len(rows):
         raise InputProblem(f"{len(rows) - filled} images are missing", where=str(dataset.path), next_step="dvc repro sources")
@@ -179,12 +175,13 @@ def train(
         raise InputProblem(f"training needs two images or more, not {len(pixels)}", where=label or None)
     model.to(device)
     optimizer = _optimizer(model, recipe)
-    batches = len(list(_batches(len(pixels), recipe.batch_size, 0)))
+    whole, rest = divmod(len(pixels), recipe.batch_size)
+    batches = whole + (rest > 1)  # as `_batches` has it
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches)
     state = _State(model, optimizer, schedule, {"recipe": asdict(recipe), "seed": seed, "n": len(pixels)})
     path = None if checkpoints is None else checkpoints / CHECKPOINT
-    first, loss = (0, float("nan")) if path is None else state.load(path, device)
-    with _progress(label, len(pixels), recipe.epochs, first) as advance:
+    first, loss = (0, float("nan")) if path is None else state.load(path)
+    with bar(label or "training", len(pixels) * recipe.epochs, "images", done=len(pixels) * first) as advance:
         for epoch in range(first, recipe.epochs):
             loss = _epoch(model, pixels, labels, preprocess, recipe, optimizer, schedule, (seed, epoch), advance)
             if not np.isfinite(loss):
@@ -214,7 +211,7 @@ def _batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
     normalise, is left out."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     for start in range(0, n, size):
-        if n - start > 1 or size == 1:
+        if size == 1 or n - start > 1:
             yield order[start : start + size]
 
 
@@ -264,7 +261,8 @@ def predict(model: nn.Module, pixels: Tensor, preprocess: Normalising, device: t
     model.to(device).eval()
     with torch.inference_mode():
         parts = [
-            model(preprocess.normalise(batch.to(device))).float().cpu() for batch in pixels.split(batch_size) if len(batch)
+            model(preprocess.normalise(pixels[start : start + batch_size].to(device))).float().cpu()
+            for start in range(0, len(pixels), batch_size)
         ]
     return torch.cat(parts) if parts else torch.empty((0, 0))
 
@@ -290,50 +288,20 @@ class _State:
         with atomic.new_file(path) as scratch:
             torch.save(content, scratch)
 
-    def load(self, path: Path, device: torch.device) -> tuple[int, float]:
+    def load(self, path: Path) -> tuple[int, float]:
         """Take up the checkpoint and return (epochs done, last loss); one that is damaged or of another run is left."""
         if not path.is_file():
             return 0, float("nan")
         try:
-            content = torch.load(path, map_location=device, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            run, epochs_done, loss = content["run"], int(content["epochs_done"]), float(content["loss"])
+        except Exception as error:  # damaged bytes make the reader raise nearly anything
             print(f"{path}: cannot be read ({error}); training starts again", file=sys.stderr)
             return 0, float("nan")
-        if content["run"] != self.run:
+        if run != self.run:
             print(f"{path}: is of another run; training starts again", file=sys.stderr)
             return 0, float("nan")
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
-        return int(content["epochs_done"]), float(content["loss"])
-
-
-@contextlib.contextmanager
-def _progress(label: str, n: int, epochs: int, first: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that counts images: a bar with a rate and an end on a terminal, else a line now and then."""
-    name = label or "training"
-    started = last = time.perf_counter()
-    done, total = 0, n * (epochs - first)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[rate]:,.0f} images/s"), TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task(name, total=total, rate=0.0)
-
-        def advance(images: int) -> None:
-            nonlocal done, last
-            done += images
-            now = time.perf_counter()
-            rate = done / (now - started)
-            bar.update(task, advance=images, rate=rate)
-            if bar.disable and now - last > QUIET_SECONDS:
-                last = now
-                left = (total - done) / rate
-                print(f"{name}: {done:,} of {total:,} images, {rate:,.0f} images/s, {left:,.0f} s left", file=sys.stderr)
-
-        yield advance
-    if done:
-        seconds = time.perf_counter() - started
-        resumed = f", resumed after epoch {first}" if first else ""
-        print(f"{name}: {done:,} images in {seconds:.1f} s, {done / seconds:,.0f} images/s{resumed}", file=sys.stderr)
+        return epochs_done, loss

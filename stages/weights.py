@@ -1,104 +1,230 @@
-"""DVC entry: `python -m stages.weights --encoder glyph_vit` trains, fetches, copies or initialises an encoder's weights."""
+"""python -m stages.weights --encoder glyph_byobnet
+
+DVC entry: make an encoder's weights an artifact, whatever they come from (pre-training here, timm's hub, a file, chance).
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from stages import entry
-from stages.artifacts import manifest, store, weights
-from stages.artifacts.dataset import Dataset
-from stages.encoders import Preprocess, build, check_layers, data_config, match_state, read_weight_file
-from stages.errors import TryAgain
+from stages import encoders, entry, seeds, training
+from stages.artifacts import atomic, manifest, store, weights
+from stages.artifacts.dataset import Dataset, Split, require_split
+from stages.errors import InputProblem, TryAgain, nearest
 from stages.params import Encoder, FileWeights, Params, PretrainWeights
-from stages.seeds import integer_seed
-from stages.training import Recipe, load_pixels, pick_device, predict, train
 
-CODE = ("weights.py", "training.py", "encoders", "datasets/decoding.py")
+CODE = ["training.py", "encoders/build.py", "encoders/preprocess.py", "datasets/decoding.py"]
+State = dict[str, Tensor]
 
 
 def main(settings: Params, name: str) -> None:
-    """Make `data/weights/<name>.safetensors` and its card."""
+    """Write data/weights/<name>.safetensors and its card.
+
+    Raises:
+        InputProblem: no such encoder, model, layer, hub weights or file, or weights that do not fit the model.
+        TryAgain: the hub cannot be reached.
+    """
+    if name not in settings.encoders:
+        raise InputProblem(f"there is no encoder {name!r}; {nearest(name, settings.encoders)}", where="params.yaml: encoders")
     encoder = settings.encoders[name]
+    where = f"params.yaml: encoders.{name}"
+    encoders.check_layers(
+        encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers, where=where
+    )
+    state, card = _maker(encoder)(settings, name, encoder)
+    weights.write(name, state, card)
+    print(
+        f"{name}: {sum(tensor.numel() for tensor in state.values()):,} parameters, {card.source} {card.origin}", file=sys.stderr
+    )
+
+
+def _maker(encoder: Encoder) -> Callable[[Params, str, Encoder], tuple[State, weights.Card]]:
     if isinstance(encoder.weights, PretrainWeights):
-        model, facts = _pretrained(settings, name, encoder, encoder.weights.pretrain)
-    elif isinstance(encoder.weights, FileWeights):
-        model, facts = _from_file(encoder, encoder.weights.file)
-    elif encoder.weights == "hub":
-        model, facts = _from_hub(encoder)
-    else:
-        model = build(encoder.arch, encoder.arch_args, num_classes=0, seed=integer_seed(settings.run.seed, "weights", name))
-        facts = {"source": "random", "origin": f"seed {settings.run.seed}", "classes": []}
-    check_layers(model, encoder.layers, where=f"params.yaml: encoders.{name}.layers")
-    config = data_config(encoder, model)
-    card = weights.Card(
-        arch=encoder.arch, arch_args=encoder.arch_args, num_classes=len(facts["classes"]), sha256="",
-        **asdict(config), **{"training": {}, **facts},
-    )  # fmt: skip
-    weights.write(name, model.state_dict(), card)
+        return from_training
+    if isinstance(encoder.weights, FileWeights):
+        return from_file
+    return {"hub": from_hub, "random": at_random}[encoder.weights]
 
 
-def _pretrained(settings: Params, name: str, encoder: Encoder, source: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Train on the source's train split; the newest epoch is kept in the store until the training is done."""
-    dataset = Dataset.open(source)
-    seed = integer_seed(settings.run.seed, "weights", name)
-    recipe = Recipe(**settings.pretrain.model_dump())
-    model = build(encoder.arch, encoder.arch_args, num_classes=len(dataset.classes), seed=seed)
-    preprocess = Preprocess.of(data_config(encoder, model))
-    device = pick_device(settings.run)
-    pixels, labels = load_pixels(dataset, "train", preprocess, max_pixels=settings.ingest.max_pixels)
-    unit = {"dataset": dataset.identity, "encoder": encoder.model_dump(mode="json"), "recipe": asdict(recipe), "seed": seed}
-    log = train(
-        model, pixels, labels, preprocess, recipe, seed=seed, device=device, precision=settings.run.precision,
-        checkpoints=store.folder("training", store.key(unit, CODE)), label=f"pretrain {name} on {source}",
-    )  # fmt: skip
-    test_pixels, test_labels = load_pixels(dataset, "test", preprocess, max_pixels=settings.ingest.max_pixels)
-    right = predict(model, test_pixels, preprocess, device).argmax(dim=1) == test_labels
-    training = {
-        **asdict(recipe), "steps": log.steps, "losses": [round(loss, 6) for loss in log.losses],
-        "test_accuracy": round(float(right.float().mean()), 6),
-    }  # fmt: skip
-    return model, {"source": "pretrain", "origin": source, "classes": dataset.classes, "training": training}
+def _card(
+    encoder: Encoder,
+    model: nn.Module,
+    num_classes: int,
+    origin: str,
+    classes: list[str],
+    training: dict[str, Any] | None = None,
+) -> weights.Card:
+    source = encoder.weights if isinstance(encoder.weights, str) else next(iter(encoder.weights.model_dump()))
+    return weights.Card(
+        arch=encoder.arch,
+        arch_args=encoder.arch_args,
+        num_classes=num_classes,
+        **asdict(encoders.data_config(encoder, model)),
+        source=source,
+        origin=origin,
+        sha256="",
+        classes=classes,
+        training=training or {},
+    )
 
 
-def _from_file(encoder: Encoder, path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Read weights from a file; the head's size is what the file says."""
-    state = read_weight_file(path)
-    classes = _head_outputs(encoder, state)
-    model = build(encoder.arch, encoder.arch_args, num_classes=classes)
-    match_state(model, state, where=str(path))
-    return model, {"source": "file", "origin": f"{path.name} {manifest.sha256(path)[:16]}", "classes": _numbered(classes)}
+def at_random(settings: Params, name: str, encoder: Encoder) -> tuple[State, weights.Card]:
+    """Return freshly initialised weights without a head, seeded by the run's seed and the encoder's name."""
+    seed = seeds.integer_seed(settings.run.seed, "weights", name)
+    model = encoders.build(encoder.arch, encoder.arch_args, num_classes=0, seed=seed)
+    return model.state_dict(), _card(encoder, model, 0, f"seed {settings.run.seed}", [])
 
 
-def _head_outputs(encoder: Encoder, state: dict[str, Tensor]) -> int:
-    """Return the number of outputs of the head that `state` holds, 0 where it holds none."""
-    headed = build(encoder.arch, encoder.arch_args, num_classes=2, device="meta")
-    bare = build(encoder.arch, encoder.arch_args, num_classes=0, device="meta")
-    head = sorted(set(headed.state_dict()) - set(bare.state_dict()))
-    biases = [key for key in head if key.endswith("bias") and key in state] or [key for key in head if key in state]
-    return int(state[biases[-1]].shape[0]) if biases else 0
+def from_file(settings: Params, name: str, encoder: Encoder) -> tuple[State, weights.Card]:
+    """Return the weights of a file. The head has as many classes as the file's classifier, or is absent as in the file."""
+    assert isinstance(encoder.weights, FileWeights)
+    path = encoder.weights.file
+    state = encoders.read_weight_file(path)
+    bare = encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta")
+    num_classes = _classifier_size(bare, state)
+    model = encoders.build(encoder.arch, encoder.arch_args, num_classes=num_classes)
+    encoders.match_state(model, state, where=str(path))
+    origin = f"{path.name} {manifest.sha256(path)}"
+    return model.state_dict(), _card(encoder, model, num_classes, origin, _numbered(num_classes))
 
 
-def _from_hub(encoder: Encoder) -> tuple[nn.Module, dict[str, Any]]:
-    """Fetch timm's own weights, with the head they came with."""
-    cfg = timm.get_pretrained_cfg(encoder.arch)
-    classes = int(cfg.num_classes) if cfg is not None else 0
+def _classifier_size(model: nn.Module, state: State) -> int:
+    """Return the outputs of the classifier that timm names for this architecture, 0 where `state` has none."""
+    named = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    for module in (named,) if isinstance(named, str) else named:
+        weight = state.get(f"{module}.weight")
+        if weight is not None and weight.ndim:
+            return int(weight.shape[0])
+    return 0
+
+
+def _numbered(num_classes: int) -> list[str]:
+    return [f"class_{index}" for index in range(num_classes)]
+
+
+def from_hub(settings: Params, name: str, encoder: Encoder) -> tuple[State, weights.Card]:
+    """Return timm's pretrained weights, fetched through timm's own client and its cache."""
+    where = f"params.yaml: encoders.{name}"
     try:
-        model = build(encoder.arch, encoder.arch_args, num_classes=classes, pretrained=True)
-    except (RuntimeError, OSError, ValueError) as error:
+        encoders.known_architecture(encoder.arch, fetched=True)
+        published = get_pretrained_cfg(encoder.arch)
+        model = encoders.build(encoder.arch, encoder.arch_args, num_classes=published.num_classes, pretrained=True)
+    except InputProblem as problem:
+        raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
+    except (OSError, SafetensorError) as error:  # every network failure of requests, urllib and the hub's client is an OSError
         raise TryAgain(
-            f"the weights of {encoder.arch} could not be fetched ({type(error).__name__}: {error})",
-            next_step="check the network, or give the weights as {file: data/raw/weights/...}",
+            f"the weights of {encoder.arch} cannot be fetched ({_first_line(error)})",
+            where=where,
+            next_step=f"check the network, then `dvc repro weights@{name}`",
         ) from None
-    return model, {"source": "hub", "origin": str(cfg.hf_hub_id or encoder.arch), "classes": _numbered(classes)}
+    except (RuntimeError, ValueError) as error:
+        raise InputProblem(f"the weights of {encoder.arch} do not fit ({_first_line(error)})", where=where) from None
+    origin = published.hf_hub_id or published.url
+    tag = published.tag or ""
+    return model.state_dict(), _card(encoder, model, published.num_classes, origin, hub_classes(published.num_classes, tag))
 
 
-def _numbered(count: int) -> list[str]:
-    return [f"class_{index:04d}" for index in range(count)]
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def hub_classes(num_classes: int, tag: str) -> list[str]:
+    """Return the class names of a hub model's head: ImageNet's where the tag says so, else class_0, class_1, ...
+
+    Two ImageNet classes are called crane and two maillot: such names are followed by their WordNet id.
+    """
+    subset = infer_imagenet_subset({"num_classes": num_classes})
+    if subset is None or not re.search(r"(^|_)in(1k|12k|21k|22k)$", tag):
+        return _numbered(num_classes)
+    info = ImageNetInfo(subset)
+    names = [info.index_to_description(index) for index in range(num_classes)]
+    twice = {text for text in names if names.count(text) > 1} if len(set(names)) < num_classes else set()
+    return [f"{text} ({info.index_to_label_name(index)})" if text in twice else text for index, text in enumerate(names)]
+
+
+def from_training(settings: Params, name: str, encoder: Encoder) -> tuple[State, weights.Card]:
+    """Return weights trained on a dataset's train split. A finished training is kept in the store: what does not change
+    it (another list of layers) does not repeat it."""
+    assert isinstance(encoder.weights, PretrainWeights)
+    dataset = Dataset.open(encoder.weights.pretrain)
+    classes = dataset.classes
+    seed = seeds.integer_seed(settings.run.seed, "weights", name)
+    model = encoders.build(encoder.arch, encoder.arch_args, num_classes=len(classes), seed=seed)
+    card = _card(encoder, model, len(classes), dataset.name, classes)
+    recipe = training.Recipe(**settings.pretrain.model_dump(), precision=settings.run.precision)
+    device = training.pick_device(settings.run)
+    inputs = {
+        "dataset": dataset.identity, "card": asdict(card), "recipe": asdict(recipe), "seed": seed,
+        "device": device.type, "threads": settings.run.threads,
+    }  # fmt: skip
+    folder = store.folder("training", store.key(inputs, CODE))
+    state, facts = _kept(folder)
+    if facts is None:
+        facts = _train(settings, name, model, card, dataset, recipe, seed, device, folder / "checkpoints")
+        state = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
+        _keep(folder, state, facts)
+    return state, _card(encoder, model, len(classes), dataset.name, classes, facts)
+
+
+def _train(
+    settings: Params,
+    name: str,
+    model: nn.Module,
+    card: weights.Card,
+    dataset: Dataset,
+    recipe: training.Recipe,
+    seed: int,
+    device: torch.device,
+    checkpoints: Path,
+) -> dict[str, Any]:
+    """Train `model` in place and return the card's account of it."""
+    preprocess = encoders.Preprocess.of(card)
+
+    def pixels_of(split: Split) -> tuple[Tensor, Tensor]:
+        return training.load_pixels(dataset, split, preprocess, max_pixels=settings.ingest.max_pixels)
+
+    require_split(dataset.rows, "train", dataset.name)
+    pixels, labels = pixels_of("train")
+    log = training.train(
+        model, pixels, labels, preprocess, recipe, seed=seed, device=device, checkpoints=checkpoints, label=f"pretrain {name}"
+    )
+    facts: dict[str, Any] = {**asdict(recipe), "n_images": len(pixels), "steps": log.steps, "final_loss": log.final_loss}
+    held_out: tuple[Split, Split] = ("val", "test")
+    for split in held_out:
+        pixels, labels = pixels_of(split)
+        right = training.predict(model, pixels, preprocess, device).argmax(dim=1) == labels if len(pixels) else None
+        facts[f"{split}_accuracy"] = None if right is None else float(right.double().mean())
+    return facts
+
+
+def _kept(folder: Path) -> tuple[State, dict[str, Any] | None]:
+    """Return a finished training's tensors and account, or nothing and None."""
+    if not (folder / "facts.json").is_file():
+        return {}, None
+    facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    return load_file(folder / "model.safetensors"), facts
+
+
+def _keep(folder: Path, state: State, facts: dict[str, Any]) -> None:
+    """Keep a finished training; the account is written last, and then the checkpoints are of no more use."""
+    with atomic.new_file(folder / "model.safetensors") as scratch:
+        save_file({key: tensor.contiguous().clone() for key, tensor in state.items()}, scratch)
+    atomic.write_text(folder / "facts.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole graph on a small scale, as DVC runs it: every stage, its declared outputs, the no-op, a removed encoder, the page."""
+"""The whole graph on a small scale, as DVC runs it: every stage, its outputs, the no-op, a removed encoder, the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.slow
 
 GLYPHS = {"kind": "glyphs", "scripts": ["latin"], "classes": 8, "images_per_class": 30, "size": 16}
 NET = {"arch": "test_byobnet", "arch_args": {"in_chans": 1}, "input_size": 32, "layers": ["pooled", "stages.1"]}
+DEFAULT = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 SMALL = {
+    **DEFAULT,
     "datasets": {
         "packaged": {"glyphs": GLYPHS, "hebrew": {**GLYPHS, "scripts": ["hebrew"], "classes": 6}},
         "files": {},
@@ -33,11 +35,14 @@ SMALL = {
     "finetune": {"seeds": 1, "epochs": 1, "max_train": 60},
     "rank": {"metrics": ["tmi", "logme", "leep"]},
     "prune": {
+        "tolerance": 0.01,
         "pairs": [{"source": "glyphs", "target": "hebrew", "surrogate": "trained"}],
         "methods": ["label_mapping", "random"], "fractions": [0.25, 0.5], "seeds": 1,
     },
     "probe": {"seeds": 2, "sizes": [20, 40, 80]},
-    "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt", "fr", "it", "ru"], "shots": [0, 10, 30], "seeds": 2},
+    "languages": {
+        "tasks": ["entity_type"], "languages": ["en", "es", "pt", "fr", "it", "ru"], "shots": [0, 30], "seeds": 2, "goal": 0.5,
+    },
     "recommend": {"metric": "logme", "labels_at_hand": 50},
 }  # fmt: skip
 
@@ -145,3 +150,13 @@ def test_a_mistake_stops_before_anything_runs(small: Path, tmp_path: Path) -> No
     assert "stages.9" in done.stderr
     assert "exited with 2" in done.stderr
     assert done.stdout.count("Running stage") == 1
+
+
+def test_a_section_left_out_is_named(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    shutil.copytree(small, folder, symlinks=True)
+    without = {name: section for name, section in SMALL.items() if name != "ingest"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(without, sort_keys=False), encoding="utf-8")
+    done = dvc(folder, "repro", "check")
+    assert done.returncode != 0
+    assert "ingest is left out" in done.stderr

@@ -3,12 +3,13 @@
 from stages.encoders.build import build, data_config, known_architecture
 from stages.encoders.load import load, match_state, read_weight_file
 from stages.encoders.preprocess import Preprocess
-from stages.encoders.tap import Tapped, check_layers, layer_names
+from stages.encoders.tap import Tapped, check_input, check_layers, layer_names
 
 __all__ = [
     "Preprocess",
     "Tapped",
     "build",
+    "check_input",
     "check_layers",
     "data_config",
     "known_architecture",

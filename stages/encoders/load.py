@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from stages.artifacts import weights
 from stages.encoders.build import build
 from stages.errors import InputProblem
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")  # what training programs wrap a state in
 
 
@@ -30,21 +31,20 @@ def read_weight_file(path: Path) -> dict[str, Tensor]:
     where = str(path)
     if not path.is_file():
         raise InputProblem("does not exist", where=where)
+    if path.suffix not in SUFFIXES:
+        raise InputProblem(f"weights are read from {', '.join(SUFFIXES)} files", where=where)
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        elif path.suffix in (".pth", ".pt"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise InputProblem("weights are read from .safetensors, .pth or .pt files", where=where)
+        content = _read(path)
     except pickle.UnpicklingError:
         raise InputProblem(
             "refused: it holds more than tensors, and loading it would run code",
             where=where,
             next_step="save the state dict alone, best as .safetensors",
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputProblem(f"cannot be read as weights ({error})", where=where) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # what torch raises on damaged files is open-ended
+        raise InputProblem(f"cannot be read as weights ({str(error) or type(error).__name__})", where=where) from None
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -57,6 +57,14 @@ def read_weight_file(path: Path) -> dict[str, Tensor]:
     if endless:
         raise InputProblem(f"{len(endless)} tensors hold values that are not finite, the first is {endless[0]}", where=where)
     return state
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of odd pickles: they are read or refused
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def match_state(model: nn.Module, state: dict[str, Tensor], *, where: str) -> None:

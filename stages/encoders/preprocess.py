@@ -37,10 +37,9 @@ class Preprocess:
             config.input_size, is_training=False, interpolation=config.interpolation, crop_pct=config.crop_pct,
             mean=config.mean, std=config.std,
         )  # fmt: skip
-        geometric = [step for step in whole.transforms if not isinstance(step, transforms.ToTensor | transforms.Normalize)]
-        if len(whole.transforms) - len(geometric) != 2:
+        self._geometric, rest = whole.transforms[:-2], whole.transforms[-2:]
+        if not isinstance(rest[0], transforms.ToTensor) or not isinstance(rest[1], transforms.Normalize):
             raise TypeError(f"timm's evaluation transform has another form than resize, crop, tensor, normalise: {whole}")
-        self._geometric = [step for step in geometric if "ToTensor" not in type(step).__name__]
         self._mean = torch.tensor(config.mean, dtype=torch.float32).view(1, -1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(config.std, dtype=torch.float32).view(1, -1, 1, 1) * 255)
 
@@ -54,7 +53,7 @@ class Preprocess:
         image = image.convert("L" if self.channels == 1 else "RGB")
         for step in self._geometric:
             image = step(image)
-        array = np.asarray(image, dtype=np.uint8)
+        array = np.array(image, dtype=np.uint8)  # a copy: Pillow's own memory is read-only, which torch warns of
         return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def normalise(self, batch: Tensor) -> Tensor:

@@ -1,0 +1,210 @@
+"""The command line: run the pipeline, schedule it, and ask what it found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines import project
+from stages.errors import InputProblem, Problem
+
+WIDTH = 100  # columns that a recommendation is wrapped to
+REPORT = Path("data/reports/index.html")
+
+app = typer.Typer(
+    help="Which pretrained model, layer, source data, head or source language? Cheap evidence before a fine-tuning run.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 fine, 2 the user's input is wrong, 75 try again later, 1 a bug."""
+    try:
+        app()
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; what has finished is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `transferscope sql ... | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.command()
+def repro(
+    targets: Annotated[list[str] | None, typer.Argument(help="stages, groups or .dvc files, as of `dvc repro`")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="stages that may run side by side")] = 1,
+    retry_seconds: Annotated[float, typer.Option(min=0, help="first pause of a stage that says `try again later`")] = 5.0,
+) -> None:
+    """Bring the pipeline up to date.
+
+    As `dvc repro` does, with the same dvc.lock, and independent stages side by side. Without targets: all of dvc.yaml.
+    """
+    from pipelines import graph, server, summary
+
+    project.require()
+    with project.one_run():
+        nodes = graph.read(targets)
+    console = summary.console()
+    if not any(node.changed for node in nodes.values()):
+        console.print(f"{len(nodes)} stages, all up to date")
+        return
+    project.prepare_prefect("CRITICAL")  # what fails is said once, by the summary
+    with server.running(scheduler=False):
+        from pipelines.reproduce import reproduce
+
+        reproduce(targets or None, jobs, retry_seconds)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="of Prefect's API and dashboard on this machine")] = 4200,
+) -> None:
+    """Run the pipeline on the schedule of params.yaml.
+
+    With PREFECT_API_URL set, that server keeps the schedule; otherwise one is started on this machine.
+    """
+    from pipelines import schedule
+    from stages import params
+
+    project.require()
+    settings = params.load().schedule
+    project.prepare_prefect("INFO")
+    schedule.serve(settings, port)
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml before anything runs.
+
+    The first wrong name, key, path, layer or model is named, with the nearest valid ones.
+    """
+    project.require()
+    _stage("check")
+    print("params.yaml is valid")
+
+
+@app.command()
+def recommend(
+    target: Annotated[str | None, typer.Argument(help="a dataset or language; all by default")] = None,
+) -> None:
+    """Print the answers, and where the report is."""
+    from rich.console import Console
+
+    from pipelines import query
+
+    project.require()
+    console = Console(width=min(WIDTH, Console().width), highlight=False)
+    console.print(query.recommendations(target, console.width))
+    print()
+    print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='for instance "select target, answer from recommendations"')],
+    csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON array of rows")] = False,
+    out: Annotated[Path | None, typer.Option(help="write a .parquet, .csv or .json file")] = None,
+) -> None:
+    """Ask the result tables in SQL.
+
+    The dialect is polars'; `transferscope tables` lists the tables, docs/tables.md their columns.
+    """
+    from pipelines import query as queries
+
+    project.require()
+    if csv + json + (out is not None) > 1:
+        raise InputProblem("choose one of --csv, --json and --out")
+    answer = queries.ask(query)
+    if out is not None:
+        queries.save(answer, out)
+        print(f"{out}: {answer.height:,} rows", file=sys.stderr)
+    elif csv:
+        print(answer.write_csv(), end="")
+    elif json:
+        print(answer.write_json())
+    else:
+        queries.show(answer)
+
+
+@app.command()
+def tables() -> None:
+    """List the result tables and their questions."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines import query
+    from stages.artifacts.tables import SCHEMAS
+
+    project.require()
+    shown = Table("table", "rows", "question", "keys", box=None, pad_edge=False, header_style="bold")
+    shown.columns[1].justify = "right"
+    found = list(query.made())
+    for table in found:
+        schema = SCHEMAS[table.name]
+        rows = f"{table.rows:,}" if table.problem is None else "-"
+        shown.add_row(table.name, rows, schema.question, ", ".join(schema.keys))
+    Console(highlight=False, width=max(Console().width, 160) if not sys.stdout.isatty() else None).print(shown)
+    for table in found:
+        if table.problem is not None:
+            print(f"{table.name}: {table.problem.what}; {table.problem.next_step}")
+
+
+@app.command()
+def layers(
+    arch: Annotated[str, typer.Argument(help="a timm model, for instance vit_base_patch16_224")],
+) -> None:
+    """List the layers of a timm model for params.yaml."""
+    _stage("encoders", arch)
+
+
+@app.command()
+def verify() -> None:
+    """Find damaged files, and say how to mend them.
+
+    Hashes datasets, weights, features, tables and DVC's cache again, which DVC does not do by itself.
+    """
+    from pipelines import verify as checks
+
+    project.require()
+    number, damaged = checks.everything()
+    for damage in damaged:
+        print(f"{damage.where}: {damage.what}\nMend: {damage.mend}", file=sys.stderr)
+    if damaged:
+        raise Problem(f"{len(damaged)} of {number} are damaged")
+    print(f"{number} checked, none damaged")
+
+
+@app.command("drop-store")
+def drop_store() -> None:
+    """Free the disk space of work in progress.
+
+    It only speeds up later runs; no result is lost.
+    """
+    from stages.artifacts import store
+
+    project.require()
+    with project.one_run():
+        freed = store.drop()
+    print(f"{freed / 1e6:,.1f} MB freed")
+
+
+def _stage(module: str, *arguments: str) -> None:
+    """Run a stage's own command line in a process of its own; this one never loads torch."""
+    done = subprocess.run([sys.executable, "-m", f"stages.{module}", *arguments], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""DVC's stage graph, read through DVC itself: what each stage needs, and whether DVC would run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.errors import InputProblem, TryAgain, nearest
+
+
+@dataclass(frozen=True)
+class Node:
+    """One DVC stage.
+
+    Attributes:
+        name: how DVC addresses it, for instance `extract@glyph_vit`, `sub/dvc.yaml:train` or `data/raw/photos.dvc`.
+        needs: names of the stages whose outputs it reads, sorted.
+        changed: DVC's verdict when the graph was read: its command, a dep, a param or an output differs from dvc.lock.
+        record: the file where DVC keeps the hashes of its outputs: dvc.lock, or the .dvc file itself.
+        key: the stage's name in that file, None in a .dvc file.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    changed: bool
+    record: Path
+    key: str | None
+
+
+def outputs(nodes: Iterable[Node]) -> dict[str, object]:
+    """Return each stage's outputs as DVC last recorded them; stages that it has not recorded are left out.
+
+    DVC rewrites dvc.lock in place: what cannot be read just now counts as not recorded.
+    """
+    files: dict[Path, Any] = {}
+    found: dict[str, object] = {}
+    for node in nodes:
+        with suppress(OSError, yaml.YAMLError, KeyError, TypeError):
+            if node.record not in files:
+                files[node.record] = {}
+                files[node.record] = _parse(node.record)
+            content = files[node.record]
+            found[node.name] = content["outs"] if node.key is None else content["stages"][node.key]["outs"]
+    return found
+
+
+def _parse(path: Path) -> Any:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_bytes())  # the C one is ten times faster
+    return loader.get_single_data()
+
+
+def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
+    """Return the targets and everything they need, by name, each stage after those it needs.
+
+    Args:
+        targets: whatever `dvc repro` takes as targets: stages, groups such as `extract`, .dvc and dvc.yaml files.
+            None or empty: all of dvc.yaml.
+
+    Raises:
+        InputProblem: a target does not exist, or DVC cannot read the project's files.
+        TryAgain: another DVC process holds the repository.
+    """
+    from dvc.repo import Repo, lock_repo
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+
+    with _explained(), Repo(".") as repo, lock_repo(repo):
+        chosen = [stage for target in targets or ["dvc.yaml"] for stage in _collect(repo, target)]
+        graph = get_active_graph(repo.index.graph)  # edges lead from a stage to what it needs
+        order = plan_repro(graph, chosen)
+        return {
+            stage.addressing: Node(
+                name=stage.addressing,
+                needs=tuple(sorted(need.addressing for need in graph.successors(stage))),
+                changed=_changed(stage),
+                record=_record(stage),
+                key=getattr(stage, "name", None),
+            )
+            for stage in order
+        }
+
+
+def _collect(repo: Any, target: str) -> list[Any]:
+    from dvc.exceptions import DvcException
+
+    try:
+        found: list[Any] = list(repo.stage.collect(target))
+    except DvcException as error:
+        stages = [stage.addressing for stage in repo.index.stages]
+        groups = {name.partition("@")[0] for name in stages}
+        raise InputProblem(
+            f"there is no stage {target!r} ({error}); {nearest(target, {*stages, *groups})}", next_step="dvc stage list"
+        ) from None
+    return found
+
+
+def _changed(stage: Any) -> bool:
+    from dvc.lock import LockError
+
+    try:
+        return bool(stage.changed())
+    except LockError:  # another DVC process works on its files; by the time this stage runs, DVC decides again
+        return True
+
+
+def _record(stage: Any) -> Path:
+    path = Path(stage.path)
+    return path if path.suffix == ".dvc" else path.with_name("dvc.lock")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn DVC's exceptions into messages for a person."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+
+    try:
+        yield
+    except LockError:
+        raise TryAgain("another DVC process holds the project", next_step="wait for it, then run again") from None
+    except NotDvcRepoError:
+        raise InputProblem("is not a DVC project", where=str(Path.cwd()), next_step="dvc init") from None
+    except DvcException as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise InputProblem(f"DVC cannot read the project: {error}{cause}", next_step="dvc status") from None

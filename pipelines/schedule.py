@@ -1,0 +1,53 @@
+"""The scheduled deployment of one host: cron and timezone from params.yaml, one run at a time."""
+
+from __future__ import annotations
+
+from pipelines import server
+from stages.errors import InputProblem
+from stages.params import Schedule
+
+DEPLOYMENT = "scheduled"
+
+
+def serve(settings: Schedule, port: int | None = None) -> None:
+    """Register the deployment `reproduce/scheduled` and run what is due until stopped.
+
+    Uses the server that `PREFECT_API_URL` names, else one of its own for as long as this lasts.
+
+    Args:
+        settings: cron, timezone and jobs.
+        port: of its own server; Prefect's usual 4200 by default.
+
+    Raises:
+        InputProblem: cron or timezone are not understood.
+        TryAgain: the server did not start.
+    """
+    from prefect.schedules import Cron
+
+    try:
+        schedule = Cron(settings.cron, timezone=settings.timezone)
+        schedule_check(settings)
+    except ValueError as error:
+        raise InputProblem(str(error), where="params.yaml: schedule", next_step="edit params.yaml, then start again") from None
+    with server.running(scheduler=True, port=port) as url:
+        from prefect.types.entrypoint import EntrypointType
+
+        from pipelines.reproduce import reproduce
+
+        print(f"Prefect's API is {url}; its dashboard {url.removesuffix('/api')}", flush=True)
+        reproduce.serve(
+            name=DEPLOYMENT,
+            schedules=[schedule],
+            parameters={"jobs": settings.jobs},
+            # One here, and one over all hosts that serve the same deployment; a run that comes due meanwhile waits.
+            limit=1,
+            global_limit=1,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+
+
+def schedule_check(settings: Schedule) -> None:
+    """Raise ValueError where Prefect's server would refuse the schedule."""
+    from prefect.client.schemas.schedules import CronSchedule
+
+    CronSchedule(cron=settings.cron, timezone=settings.timezone)

@@ -1,0 +1,55 @@
+"""Feature mapping for a source without labels: k-means clusters of its features are the groups.
+
+Zhang et al., NeurIPS 2023, arXiv 2310.08782, section 4. The clustering step was not released with the paper; the number of
+clusters is an input here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
+
+from stages.prune.by_feature import feature_mapping, nearest_mean
+from stages.prune.contract import GroupScores, Matrix, PruneInputs, require_finite
+
+ITERATIONS = 25  # of Lloyd's algorithm, as in faiss
+SAMPLE = 256  # images a cluster that k-means looks at, as in faiss; all images are assigned in the end
+
+
+def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.int64]:
+    """Return the cluster of each row [n], ids 0 .. k-1 without gaps; k is at most n_clusters and at most n.
+
+    Runs on one thread, because the sums of faiss would depend on their number; the last assignment, which is
+    the longest step on a large source, is not faiss's and does not.
+
+    Args:
+        features: [n, d].
+        n_clusters: clusters to ask for; those that end up without a row are left out.
+        seed: of the first centroids, and of the rows that k-means looks at where there are more than 256 a cluster.
+    """
+    import faiss  # costs a tenth of a second, and only this method needs it
+
+    n, d = features.shape
+    k = min(n_clusters, n)
+    chosen = np.arange(n)
+    if n > SAMPLE * k:
+        chosen = np.sort(np.random.default_rng(seed).choice(n, SAMPLE * k, replace=False))
+    sample = np.ascontiguousarray(features[chosen], dtype=np.float32)
+    require_finite(sample, "the source's features")
+    kmeans = faiss.Kmeans(
+        d, k, niter=ITERATIONS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=SAMPLE, verbose=False
+    )
+    with threadpoolctl.threadpool_limits(1):
+        kmeans.train(sample)
+    clusters = nearest_mean(features, np.asarray(kmeans.centroids, dtype=np.float64))
+    return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
+
+
+def prune(inputs: PruneInputs) -> GroupScores:
+    """Feature mapping with `n_clusters` k-means clusters as groups, named cluster_0000 and so on."""
+    seed = int(inputs.generator.integers(2**31 - 1))
+    clusters = kmeans_clusters(inputs.source_features, inputs.n_clusters, seed)
+    mapped = feature_mapping(inputs.source_features, clusters, inputs.target_features)
+    names = tuple(f"cluster_{number:04d}" for number in range(len(mapped.scores)))
+    return GroupScores(mapped.scores, mapped.soft_mass, membership=clusters, names=names)

@@ -1,0 +1,47 @@
+"""Label mapping: how many target images does a classifier of the source take for each source class?
+
+Zhang et al., "Selectivity Drives Productivity: Efficient Dataset Pruning for Enhanced Transfer Learning",
+NeurIPS 2023, arXiv 2310.08782, section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.errors import InputProblem
+from stages.prune.contract import GroupScores, PruneInputs, require_finite
+
+
+def label_mapping(target_probabilities: NDArray[Any], n_groups: int) -> GroupScores:
+    """Score each source class by the number of target images whose most probable class it is.
+
+    Args:
+        target_probabilities: [t, n_groups] source-class probabilities of the target's training images.
+        n_groups: number of source classes.
+
+    Returns:
+        Scores that sum to t; the soft mass is the mean probability. An image between two classes of equal
+        probability votes for the lower id.
+
+    Raises:
+        ValueError: the probabilities do not have n_groups columns, or no rows.
+        InputProblem: they are not finite.
+    """
+    if target_probabilities.ndim != 2 or target_probabilities.shape[1] != n_groups or not len(target_probabilities):
+        raise ValueError(f"probabilities {target_probabilities.shape} do not fit {n_groups} groups")
+    require_finite(target_probabilities, "the target's probabilities")
+    votes = np.bincount(target_probabilities.argmax(axis=1), minlength=n_groups)
+    return GroupScores(votes.astype(np.float64), target_probabilities.mean(axis=0, dtype=np.float64))
+
+
+def prune(inputs: PruneInputs) -> GroupScores:
+    """Label mapping as a pruner; raises InputProblem where the surrogate has no head."""
+    if inputs.target_probabilities is None:
+        raise InputProblem(
+            "label mapping needs source-class probabilities, and the surrogate has no trained head",
+            next_step="use feature_mapping, or a surrogate that is trained on the source's labels",
+        )
+    return label_mapping(inputs.target_probabilities, len(inputs.group_names))

@@ -1,0 +1,66 @@
+"""The smallest fraction that is as good as the full source."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from stages.prune import smallest_fraction
+
+
+def outcomes(gaps: dict[tuple[str, float], list[float]], full_steps: int = 100) -> pl.DataFrame:
+    """Rows of `pruning_outcomes`: accuracy under the full source's 0.9 (and 0.8 in the second seed) by the gap."""
+    rows = []
+    for seed in range(len(next(iter(gaps.values())))):
+        best = 0.9 - 0.1 * seed
+        rows += [("full", 1.0, seed, full_steps, best, best), ("none", 0.0, seed, 0, 0.2, best)]
+        rows += [
+            (method, fraction, seed, int(full_steps * fraction), best - gap[seed], best)
+            for (method, fraction), gap in gaps.items()
+        ]
+    names = ["method", "keep_fraction", "seed", "pretrain_steps", "downstream_accuracy", "full_source_accuracy"]
+    return pl.DataFrame(rows, schema=names, orient="row").with_columns(source=pl.lit("s"), target=pl.lit("t"))
+
+
+def test_the_smallest_fraction_within_the_tolerance_with_its_interval() -> None:
+    made = smallest_fraction(
+        outcomes({("a", 0.2): [0.05, 0.03], ("a", 0.4): [0.02, 0.0], ("a", 0.6): [0.0, 0.0], ("b", 0.2): [0.3, 0.3]}), 0.01
+    )
+    assert made.columns == [
+        "source", "target", "method", "keep_fraction", "accuracy_gap", "gap_low", "gap_high", "steps_saved",
+    ]  # fmt: skip
+    a, b = made.rows(named=True)
+    assert (a["method"], a["keep_fraction"], b["method"], b["keep_fraction"]) == ("a", 0.4, "b", None)
+    assert a["accuracy_gap"] == pytest.approx(0.01)
+    assert a["steps_saved"] == pytest.approx(0.6)
+    expected = stats.ttest_1samp([0.02, 0.0], 0).confidence_interval(0.95)
+    assert (a["gap_low"], a["gap_high"]) == pytest.approx((expected.low, expected.high))
+    assert b["accuracy_gap"] is b["gap_low"] is b["steps_saved"] is None
+
+
+def test_better_than_the_full_source_counts_and_one_seed_has_no_interval() -> None:
+    row = smallest_fraction(outcomes({("a", 0.5): [-0.02]}), 0.0).row(0, named=True)
+    assert row["keep_fraction"] == 0.5
+    assert row["accuracy_gap"] == pytest.approx(-0.02)
+    assert row["gap_low"] is row["gap_high"] is None
+
+
+def test_gaps_are_paired_by_seed_so_equal_gaps_have_no_width() -> None:
+    row = smallest_fraction(outcomes({("a", 0.5): [0.01, 0.01, 0.01]}), 0.01).row(0, named=True)
+    assert row["keep_fraction"] == 0.5
+    assert row["gap_high"] - row["gap_low"] == pytest.approx(0, abs=1e-9)
+
+
+def test_order_of_rows_does_not_matter_and_pairs_stay_apart() -> None:
+    one = outcomes({("a", 0.2): [0.05, 0.03], ("a", 0.4): [0.01, 0.0]})
+    both = pl.concat([one, one.with_columns(target=pl.lit("u"), downstream_accuracy=pl.lit(0.0))])
+    made = smallest_fraction(both, 0.01)
+    shuffled = both.sample(fraction=1, shuffle=True, seed=np.random.default_rng(0).integers(100))
+    assert made.select("target", "keep_fraction").rows() == [("t", 0.4), ("u", None)]
+    assert smallest_fraction(shuffled, 0.01).select("target", "keep_fraction").equals(made.select("target", "keep_fraction"))
+
+
+def test_no_outcomes_give_an_empty_table() -> None:
+    assert smallest_fraction(outcomes({("a", 0.2): [0.0]}).clear(), 0.01).is_empty()
