@@ -103,8 +103,8 @@ def recommend(
     from pipelines import query
 
     project.require()
-    console = Console(width=min(WIDTH, Console().width), highlight=False)
-    console.print(query.recommendations(target, console.width))
+    width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
+    Console(width=width, highlight=False).print(query.recommendations(target))
     print()
     print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
 

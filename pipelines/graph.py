@@ -43,13 +43,14 @@ def outputs(nodes: Iterable[Node]) -> dict[str, object]:
         with suppress(OSError, yaml.YAMLError, KeyError, TypeError):
             if node.record not in files:
                 files[node.record] = {}
-                files[node.record] = _parse(node.record)
+                files[node.record] = parse(node.record)
             content = files[node.record]
             found[node.name] = content["outs"] if node.key is None else content["stages"][node.key]["outs"]
     return found
 
 
-def _parse(path: Path) -> Any:
+def parse(path: Path) -> Any:
+    """Read one of DVC's YAML files."""
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_bytes())  # the C one is ten times faster
     return loader.get_single_data()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from stages.artifacts import tables
 from stages.errors import InputProblem, Problem, nearest
@@ -117,12 +118,11 @@ def show(frame: pl.DataFrame) -> None:
         print(f"... and {frame.height - SHOWN_ROWS:,} more rows; --csv or --out gives all", file=sys.stderr)
 
 
-def recommendations(target: str | None, width: int) -> Table:
-    """Return the recommendations as a table of at most `width` columns, grouped by question.
+def recommendations(target: str | None = None) -> Group:
+    """Return the recommendations for the screen, a heading and a table for each question.
 
     Args:
         target: a dataset, a language, or any target as the table spells it; None for all.
-        width: columns of the screen.
 
     Raises:
         InputProblem: they have not been made, or say nothing of `target`.
@@ -136,20 +136,20 @@ def recommendations(target: str | None, width: int) -> Table:
         if not chosen:
             raise InputProblem(f"no recommendation is for {target!r}; {nearest(target, set().union(*words.values()))}")
         frame = frame.filter(pl.col("target").is_in(chosen))
-    shown = Table(width=width, show_lines=False, header_style="bold", box=None, pad_edge=False)
-    for name, share in (("target", 2), ("answer", 3), ("evidence, margin, warning", 5)):
-        shown.add_column(name, ratio=share, overflow="fold")
+    parts: list[Text | Table] = []
     for (question,), group in frame.group_by(["question"], maintain_order=True):
-        shown.add_row("")
-        shown.add_row(f"[bold]{question}[/bold]")
+        shown = Table(box=None, pad_edge=False, show_header=False, expand=True, padding=(0, 2, 0, 0))
+        for share in (2, 4, 6):
+            shown.add_column(ratio=share, overflow="fold")
         for row in group.iter_rows(named=True):
             why = row["evidence"]
             if row["margin"] is not None:
                 why += f"; margin {row['margin']:.3g}"
             if row["warning"] is not None:
                 why += f"; warning: {row['warning']}"
-            shown.add_row(row["target"], row["answer"], why)
-    return shown
+            shown.add_row(Text(row["target"]), Text(row["answer"]), Text(why, style="dim"))
+        parts += [Text(f"\n{question}" if parts else str(question), style="bold"), shown]
+    return Group(*parts)
 
 
 def _cell(value: Any) -> str:

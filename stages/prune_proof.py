@@ -162,9 +162,9 @@ def plan(settings: Params, pair: PrunePair, source_ids: tuple[str, ...]) -> Iter
                 yield Run(method, fraction, seed, tuple(pruned.kept(fraction, seed)["id"]))
 
 
-def finished(bench: Bench, run: Run) -> Outcome:
-    """Return a run's outcome from the store, or measure it and keep it there."""
-    folder = store.folder("proof", bench.key(run))
+def finished(bench: Bench, run: Run, key: str) -> Outcome:
+    """Return a run's outcome from the store, or measure it and keep it there under `key`."""
+    folder = store.folder("proof", key)
     kept = folder / "outcome.json"
     if kept.is_file():
         content = json.loads(kept.read_text(encoding="utf-8"))
@@ -200,8 +200,10 @@ def main(settings: Params, name: str = "") -> None:
     for pair in settings.prune.pairs:
         bench = Bench(settings, pair)
         full: dict[int, float] = {}
-        for run in plan(settings, pair, tuple(bench.source_rows["id"])):
-            outcome = finished(bench, run)
+        runs = list(plan(settings, pair, tuple(bench.source_rows["id"])))
+        # Keys first: they hash the code, and a file that is edited during the runs is not the code that runs.
+        for run, key in zip(runs, [bench.key(run) for run in runs], strict=True):
+            outcome = finished(bench, run, key)
             if run.method == "full":
                 full[run.seed] = outcome.downstream_accuracy
             rows.append(
