@@ -22,7 +22,7 @@ test: $(VENV)/installed ## install what is missing, check style and types, run t
 	@pytest
 
 bench: $(VENV)/installed ## measure what the project exists for against the obvious alternative
-	@python -m pytest tests/bench -q -s --bench
+	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; PYTHONPATH=. python $$bench; done
 
 reproducible: $(VENV)/installed ## run everything twice from nothing and compare the result tables byte by byte
 	@python tests/reproducible.py

@@ -59,9 +59,10 @@ def repro(
         console.print(f"{len(nodes)} stages, all up to date")
         return
     project.prepare_prefect("CRITICAL")  # what fails is said once, by the summary
-    with server.running(scheduler=False):
+    with server.running(scheduler=False) as wait:
         from pipelines.reproduce import reproduce
 
+        wait()
         reproduce(targets or None, jobs, retry_seconds)
 
 
@@ -179,9 +180,9 @@ def verify() -> None:
     project.require()
     number, damaged = checks.everything()
     for damage in damaged:
-        print(f"{damage.where}: {damage.what}\nMend: {damage.mend}", file=sys.stderr)
+        print(f"{damage.where}: {damage.what}", file=sys.stderr)
     if damaged:
-        raise Problem(f"{len(damaged)} of {number} are damaged")
+        raise Problem(f"{len(damaged)} of {number} are damaged", next_step=checks.mend(damaged))
     print(f"{number} checked, none damaged")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import ValidationError
+
 from pipelines import server
 from stages.errors import InputProblem
 from stages.params import Schedule
@@ -22,18 +26,13 @@ def serve(settings: Schedule, port: int | None = None) -> None:
         InputProblem: cron or timezone are not understood.
         TryAgain: the server did not start.
     """
-    from prefect.schedules import Cron
-
-    try:
-        schedule = Cron(settings.cron, timezone=settings.timezone)
-        schedule_check(settings)
-    except ValueError as error:
-        raise InputProblem(str(error), where="params.yaml: schedule", next_step="edit params.yaml, then start again") from None
-    with server.running(scheduler=True, port=port) as url:
+    with server.running(scheduler=True, port=port) as wait:
+        schedule = _schedule(settings)
         from prefect.types.entrypoint import EntrypointType
 
         from pipelines.reproduce import reproduce
 
+        url = wait()
         print(f"Prefect's API is {url}; its dashboard {url.removesuffix('/api')}", flush=True)
         reproduce.serve(
             name=DEPLOYMENT,
@@ -46,8 +45,15 @@ def serve(settings: Schedule, port: int | None = None) -> None:
         )
 
 
-def schedule_check(settings: Schedule) -> None:
-    """Raise ValueError where Prefect's server would refuse the schedule."""
+def _schedule(settings: Schedule) -> Any:
     from prefect.client.schemas.schedules import CronSchedule
+    from prefect.schedules import Cron
 
-    CronSchedule(cron=settings.cron, timezone=settings.timezone)
+    try:
+        CronSchedule(cron=settings.cron, timezone=settings.timezone)  # as Prefect's server will check it
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputProblem(
+            f"{first['loc'][0]}: {first['msg']}", where="params.yaml: schedule", next_step="edit params.yaml, then start again"
+        ) from None
+    return Cron(settings.cron, timezone=settings.timezone)

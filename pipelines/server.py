@@ -12,11 +12,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipelines import children
-from stages.errors import TryAgain
+from stages.errors import InputProblem, TryAgain
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0  # the first start makes the database
@@ -25,41 +25,58 @@ SCHEDULER = "--scheduler"
 
 
 @contextmanager
-def running(*, scheduler: bool, port: int | None = None) -> Iterator[str]:
-    """Yield the URL of Prefect's API; starts a server unless the environment names one in `PREFECT_API_URL`.
+def running(*, scheduler: bool, port: int | None = None) -> Iterator[Callable[[], str]]:
+    """Start a server unless the environment names one in `PREFECT_API_URL`; end it when the block ends.
+
+    Yields a function that waits until the server answers and returns the URL of its API. Prefect reads the URL when it
+    is imported, so import it inside the block; doing that, and whatever else can be done, before waiting saves the time.
 
     Args:
         scheduler: with Prefect's scheduling services and dashboard.
         port: a free one by default.
 
     Raises:
-        TryAgain: the server did not start.
+        InputProblem: the port is taken.
+        TryAgain: from the yielded function, where the server did not start.
     """
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        yield given
+        yield lambda: given
         return
-    port = port or _free_port()
+    port = _free_port(port or 0)
     url = f"http://{HOST}:{port}/api"
     process = children.start("pipelines.server", str(port), *([SCHEDULER] if scheduler else []), quiet=True)
     os.environ["PREFECT_API_URL"] = url
-    try:
+
+    def wait() -> str:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(f"{url}/health"):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise TryAgain(
-                    "Prefect's server did not start", next_step=f"{sys.executable} -m pipelines.server {port}, to see why"
+                    f"Prefect's server did not start on port {port}",
+                    next_step=f"{sys.executable} -m pipelines.server {port}, to see why",
                 )
             time.sleep(0.05)
-        yield url
+        return url
+
+    try:
+        yield wait
     finally:
         del os.environ["PREFECT_API_URL"]
         children.end(process, STOP_SECONDS)
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError as error:
+            raise InputProblem(
+                f"port {wanted} cannot be used ({error.strerror})",
+                next_step=f"name another with --port; or, where a Prefect server listens there, "
+                f"export PREFECT_API_URL=http://{HOST}:{wanted}/api",
+            ) from None
         return int(probe.getsockname()[1])
 
 

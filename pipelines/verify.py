@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,21 +30,27 @@ class Damage:
     Attributes:
         where: the file or folder.
         what: what is wrong with it.
-        mend: shell commands that bring it back.
+        remove: what has to go, so that DVC makes it again or takes it from a sound copy.
     """
 
     where: str
     what: str
-    mend: str
+    remove: tuple[str, ...]
+
+
+def mend(found: Sequence[Damage]) -> str:
+    """Return the shell command that mends everything found; DVC then works in the graph's order."""
+    paths = dict.fromkeys(path for damage in found for path in damage.remove)
+    return f"rm -rf {shlex.join(paths)} && dvc repro"
 
 
 def everything() -> tuple[int, list[Damage]]:
     """Check all that exists; return how many things were checked, and the damaged ones.
 
-    What has not been made is no damage. DVC keeps a damaged object of its cache and links it again even after a forced
-    run, so the cache is checked first, and mending it is part of mending an artifact.
+    What has not been made is no damage. DVC trusts an object that is in its cache: while a damaged one is there, even
+    a forced run ends with the damaged bytes. So the cache is checked too, and mending begins by removing.
     """
-    checks = list(_checks(Makers.read()))
+    checks = list(_checks(Outputs.read()))
     found: list[Damage] = []
     with progress.bar("verify", len(checks), "things") as advance:
         for check in checks:
@@ -55,37 +62,33 @@ def everything() -> tuple[int, list[Damage]]:
 
 
 @dataclass(frozen=True)
-class Makers:
-    """Which DVC stage makes what, from dvc.lock.
+class Outputs:
+    """The outputs that dvc.lock names.
 
     Attributes:
-        paths: output path -> stage.
-        objects: md5 of a file in DVC's cache -> stage; outputs of the present dvc.lock only.
+        md5: path -> hash; ends in `.dir` where the output is a folder.
+        users: hash of an object in DVC's cache -> the outputs that hold it.
     """
 
-    paths: dict[str, str]
-    objects: dict[str, str]
+    md5: dict[str, str]
+    users: dict[str, list[str]]
 
     @classmethod
     def read(cls) -> Self:
-        """Read dvc.lock and the folder listings in DVC's cache."""
-        makers = cls({}, {})
+        """Read dvc.lock, and the folders' listings in DVC's cache."""
+        outputs = cls({}, defaultdict(list))
         lock = graph.parse(LOCK) if LOCK.is_file() else {}
-        for stage, record in lock.get("stages", {}).items():
+        for record in lock.get("stages", {}).values():
             for out in record.get("outs", []):
-                makers.paths[out["path"]] = stage
-                makers.objects[out["md5"]] = stage
-                if out["md5"].endswith(".dir"):
-                    for entry in _listing(_object(out["md5"])):
-                        makers.objects[entry] = stage
-        return makers
+                path, md5 = out["path"], out["md5"]
+                outputs.md5[path] = md5
+                for held in dict.fromkeys([md5, *(_listing(_object(md5)) if md5.endswith(".dir") else [])]):
+                    outputs.users[held].append(path)
+        return outputs
 
-    def rerun(self, path: Path) -> str:
-        """Return the command that makes a path again."""
-        for candidate in (path, *path.parents):
-            if candidate.as_posix() in self.paths:
-                return f"dvc repro --force --single-item {self.paths[candidate.as_posix()]}"
-        return "dvc repro"
+    def around(self, path: Path) -> str:
+        """Return the output that holds a path, or the path itself where DVC does not know it."""
+        return next((where.as_posix() for where in (path, *path.parents) if where.as_posix() in self.md5), path.as_posix())
 
 
 def _object(md5: str) -> Path:
@@ -99,48 +102,58 @@ def _listing(path: Path) -> list[str]:
         return []
 
 
-def _checks(makers: Makers) -> Iterator[Callable[[], Damage | None]]:
+def _md5(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
+
+def _checks(outputs: Outputs) -> Iterator[Callable[[], Damage | None]]:
     for path in sorted(CACHE.glob("??/*")):
-        yield partial(_cached, makers, path)
+        yield partial(_cached, outputs, path)
+    for name, md5 in outputs.md5.items():
+        if Path(name).is_file():  # folders have manifests of their own, below
+            yield partial(_recorded, Path(name), md5)
     for path in sorted(DATASETS.glob(f"*/{manifest.MANIFEST}")):
-        yield partial(_opened, makers, path.parent, partial(Dataset.open, path.parent.name, verify=True))
+        yield partial(_opened, outputs, path.parent, partial(Dataset.open, path.parent.name, verify=True))
     for path in sorted(FEATURES.glob(f"*/*/{manifest.MANIFEST}")):
         encoder, dataset = path.parts[-3:-1]
-        yield partial(_opened, makers, path.parent, partial(FeatureSet.open, encoder, dataset, verify=True))
+        yield partial(_opened, outputs, path.parent, partial(FeatureSet.open, encoder, dataset, verify=True))
     for path in sorted(pruning.PRUNING.glob(f"**/{manifest.MANIFEST}")):
         read = partial(manifest.read, path.parent, kind="pruning", version=pruning.VERSION, made_by="prune", verify=True)
-        yield partial(_opened, makers, path.parent, read)
+        yield partial(_opened, outputs, path.parent, read)
     for path in sorted(weights.WEIGHTS.glob("*.json")):
-        yield partial(_weights, makers, path.stem)
+        yield partial(_weights, path.stem)
     for name in tables.SCHEMAS:
         path = tables.result_path(name)
         if path.is_file():
-            yield partial(_opened, makers, path, partial(tables.load, name))
+            yield partial(_opened, outputs, path, partial(tables.load, name))
 
 
-def _cached(makers: Makers, path: Path) -> Damage | None:
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "md5").hexdigest()
+def _cached(outputs: Outputs, path: Path) -> Damage | None:
     name = path.parent.name + path.name
-    if digest == name.removesuffix(".dir"):
+    found = _md5(path)
+    if found == name.removesuffix(".dir"):
         return None
-    what = f"DVC's cache object has another md5, {digest}"
-    remove = f"rm -f {shlex.quote(path.as_posix())}"
-    if name in makers.objects:
-        return Damage(str(path), what, f"{remove} && dvc repro --force --single-item {makers.objects[name]}")
-    return Damage(str(path), f"{what}; nothing in the present dvc.lock uses it", remove)
+    users = outputs.users.get(name, [])
+    used = f"used by {', '.join(users)}" if users else "nothing in the present dvc.lock uses it"
+    return Damage(path.as_posix(), f"DVC's cache object has another md5, {found}; {used}", (path.as_posix(), *users))
 
 
-def _opened(makers: Makers, path: Path, read: Callable[[], object]) -> Damage | None:
+def _recorded(path: Path, md5: str) -> Damage | None:
+    found = _md5(path)
+    return None if found == md5 else Damage(path.as_posix(), f"has md5 {found}, dvc.lock says {md5}", (path.as_posix(),))
+
+
+def _opened(outputs: Outputs, path: Path, read: Callable[[], object]) -> Damage | None:
     try:
         read()
     except InputProblem as problem:
-        return Damage(problem.where or str(path), problem.what, makers.rerun(path))
+        return Damage(problem.where or path.as_posix(), problem.what, (outputs.around(path),))
     return None
 
 
-def _weights(makers: Makers, encoder: str) -> Damage | None:
-    path = weights.weights_path(encoder)
+def _weights(encoder: str) -> Damage | None:
+    path, card = weights.weights_path(encoder), weights.card_path(encoder)
     if path.is_file() and manifest.sha256(path) == weights.read_card(encoder).sha256:
         return None
-    return Damage(str(path), "is missing, or differs from its card", makers.rerun(path))
+    return Damage(path.as_posix(), "is missing, or differs from its card", (path.as_posix(), card.as_posix()))

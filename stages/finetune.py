@@ -24,7 +24,6 @@ from stages import encoders, entry, seeds, training
 from stages.artifacts import atomic, store, tables, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.artifacts.features import FeatureSet
-from stages.encoders.tap import POOLED
 from stages.errors import InputProblem, nearest
 from stages.params import Params
 from stages.probe.logistic import LogisticProbe
@@ -111,7 +110,7 @@ class Bench:
     @property
     def layer(self) -> str:
         """Return the layer under the linear head: what the encoder's own head sees, else the last one listed."""
-        return POOLED if POOLED in self.features.layers else self.settings.encoders[self.name].layers[-1]
+        return self.settings.encoders[self.name].head_layer
 
     def _linear(self, seed: int) -> Outcome:
         """Fit a logistic head on cached features."""

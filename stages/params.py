@@ -98,6 +98,11 @@ class Encoder(Section):
     std: float | tuple[float, ...] | None = None
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
 
+    @property
+    def head_layer(self) -> str:
+        """Return the layer that a linear head is fitted on: `pooled` where it is kept, else the last one named."""
+        return "pooled" if "pooled" in self.layers else self.layers[-1]
+
 
 class Pretrain(Section):
     """Supervised training: AdamW, one-cycle learning rate, cross-entropy without label smoothing."""

@@ -61,11 +61,6 @@ def add_rank(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def head_layer(layers: Sequence[str]) -> str:
-    """Return the layer that stands for an encoder: `pooled`, on which its heads are trained, or else its first."""
-    return "pooled" if "pooled" in layers else layers[0]
-
-
 def agreements(scores: pl.DataFrame, finetuned: pl.DataFrame, layers: dict[str, str], run_seed: int) -> pl.DataFrame:
     """Compare each metric's scores with the accuracies, mean over seeds, for each target and mode.
 
@@ -102,7 +97,7 @@ def main(settings: Params, name: str = "") -> None:
     encoders = sorted(settings.encoders)
     transferability = add_rank(join_pools(tables.load_parts("transferability", encoders), settings.rank.metrics))
     finetuned = tables.load_parts("finetuned", encoders)
-    layers = {encoder: head_layer(settings.encoders[encoder].layers) for encoder in encoders}
+    layers = {encoder: settings.encoders[encoder].head_layer for encoder in encoders}
     agreed = agreements(transferability, finetuned, layers, settings.run.seed)
     tables.write("transferability", transferability)
     tables.write("finetuned", finetuned)

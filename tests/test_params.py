@@ -134,3 +134,10 @@ def test_check_as_dvc_runs_it(write_params: Write, run_stage: Callable[..., subp
     write_params()
     assert run_stage("check").returncode == 0
     assert Path("data/checked.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("layers", "head"), [(["stages.1", "pooled"], "pooled"), (["pooled"], "pooled"), (["stages.1", "stages.2"], "stages.2")]
+)
+def test_the_layer_under_the_head(layers: list[str], head: str) -> None:
+    assert params.Encoder.model_validate({**ENCODER, "layers": layers}).head_layer == head

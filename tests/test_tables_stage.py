@@ -15,7 +15,7 @@ from stages.artifacts import tables
 from stages.errors import InputProblem
 from stages.rank import METRICS, PoolMetric, agreement
 from stages.seeds import integer_seed
-from stages.tables import add_rank, head_layer, main
+from stages.tables import add_rank, main
 
 ENCODERS = ["ada", "bea", "cyd", "dot"]
 ACCURACY = {"ada": 0.5, "bea": 0.9, "cyd": 0.7, "dot": 0.6}
@@ -117,11 +117,6 @@ def test_agreement_is_of_the_head_layer_with_the_mean_over_seeds(join: Callable[
     assert missing["n_encoders"] == 0
     assert missing["kendall"] is None
     assert missing["warning"].startswith("4 encoders have no score")
-
-
-def test_the_layer_that_stands_for_an_encoder() -> None:
-    assert head_layer(["stages.1", "pooled"]) == "pooled"
-    assert head_layer(["stages.1", "stages.2"]) == "stages.1"
 
 
 def test_a_removed_encoder_leaves_every_table(join: Callable[..., None]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from stages.errors import InputProblem, TryAgain
@@ -50,12 +52,22 @@ def _replace(scratch: Path, target: Path) -> None:
     sync(target.parent) if os.name == "posix" and not target.parent.is_symlink() else None
 
 
+def _scratch_for(target: Path) -> Path:
+    """Return a scratch path of this process for `target`, and clear away those of processes that died over it."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    name = target.as_posix().replace("/", "~")
+    for left in SCRATCH.iterdir():
+        found = re.fullmatch(rf"{re.escape(name)}\.(\d+)(\.old)?", left.name)
+        if found and (int(found[1]) == os.getpid() or not psutil.pid_exists(int(found[1]))):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return SCRATCH / f"{name}.{os.getpid()}"
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a scratch folder that becomes `target` when the block ends without an exception."""
-    scratch = SCRATCH / f"{target.as_posix().replace('/', '~')}.{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    scratch = _scratch_for(target)
+    scratch.mkdir()
     try:
         yield scratch
         _replace(scratch, target)
@@ -68,8 +80,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
     """Yield a scratch path; what is written there becomes `target` when the block ends without an exception."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    scratch = SCRATCH / f"{target.as_posix().replace('/', '~')}.{os.getpid()}"
+    scratch = _scratch_for(target)
     try:
         yield scratch
         _replace(scratch, target)

@@ -49,6 +49,19 @@ def test_a_full_disk_is_worth_another_try(project: Path) -> None:
     assert not Path("data/note").exists()
 
 
+def test_what_a_killed_process_left_is_cleared_away(project: Path) -> None:
+    atomic.SCRATCH.mkdir(parents=True)
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    dead = atomic.SCRATCH / f"data~thing.{finished.pid}"
+    alive = atomic.SCRATCH / f"data~thing.{os.getppid()}"
+    for folder in (dead, alive):
+        folder.mkdir()
+    with atomic.new_folder(Path("data/thing")):
+        assert not dead.exists()
+        assert alive.exists()
+
+
 def test_one_writer_at_a_time(project: Path) -> None:
     code = "from pathlib import Path; from stages.artifacts import atomic\nwith atomic.lock(Path('out')): pass"
     environment = {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[2])}

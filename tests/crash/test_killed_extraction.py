@@ -32,7 +32,7 @@ def shards(project: Path) -> list[Path]:
 def test_kill_and_resume(
     project: Path, write_params: Callable[..., Path], run_stage: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    write_params(encoders={"vit": ENCODER}, extract={"batch_size": 32, "shard_images": SHARD_IMAGES})
+    write_params(run={"threads": 1}, encoders={"vit": ENCODER}, extract={"batch_size": 32, "shard_images": SHARD_IMAGES})
     ingest.main(params.load(), "digits")
     weights.main(params.load(), "vit")
     arguments = [sys.executable, "-m", "stages.extract", "--encoder", "vit"]

@@ -79,7 +79,8 @@ def api(prefect_home: Path) -> Iterator[str]:
     before = dict(os.environ)
     os.environ["PREFECT_HOME"] = str(prefect_home)
     os.environ.pop("PREFECT_API_URL", None)
-    with server.running(scheduler=False) as url:
+    with server.running(scheduler=False) as wait:
+        url = wait()
         os.environ.clear()
         os.environ.update(before | {"PREFECT_API_URL": url})
         yield url

@@ -152,7 +152,7 @@ def test_recommendations_fit_100_columns_and_end_with_the_report(results: Path) 
     _, said, _ = run("recommend", "digits")
     assert said.splitlines()[-1] == "data/reports/index.html"
     assert "glyph_resnet, layer layer3" not in said
-    assert "glyphs for digits" in said, "a pair is found by either of its names"
+    assert "how much source data can go" in said, "a pair is found by either of its names"
 
 
 def test_outside_a_project_says_where_the_project_is(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

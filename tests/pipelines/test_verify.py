@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +24,9 @@ from stages.artifacts.features import VERSION, features_path
 MakeToy = Callable[..., Any]
 STAGES = {
     "file": {"cmd": "echo content > file.txt", "params": ["x"], "outs": ["file.txt"]},
-    "folder": {
-        "cmd": "mkdir -p data/out && cp file.txt data/out/a && echo b > data/out/b",
-        "deps": ["file.txt"],
-        "outs": ["data/out"],
-    },
+    "folder": {"cmd": "mkdir out && cp file.txt out/a && echo b > out/b", "deps": ["file.txt"], "outs": ["out"]},
 }
+CARD = weights.Card("arch", {}, 0, (1, 8, 8), (0.0,), (1.0,), "bilinear", 1.0, "random", "0", "", [], {})
 
 
 def flip(path: Path) -> None:
@@ -35,66 +37,57 @@ def flip(path: Path) -> None:
     content[0] ^= 1
     path.write_bytes(content)
     path.chmod(facts.st_mode)
-    import os
-
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
-@pytest.mark.parametrize("damaged", ["file.txt", "data/out/b"])
-def test_a_flipped_byte_in_the_cache_is_found_and_mended(make_toy: MakeToy, damaged: str) -> None:
+@pytest.mark.parametrize("damaged", ["file.txt", "out/b"])
+def test_a_flipped_byte_that_dvc_does_not_see_is_found_and_mended(make_toy: MakeToy, damaged: str) -> None:
     toy = make_toy("toy", STAGES)
     toy.dvc("config", "cache.type", "hardlink")
     assert toy.dvc("repro").returncode == 0
-    good = (toy.path / damaged).read_bytes()
+    good = {name: (toy.path / name).read_bytes() for name in ("file.txt", "out/a", "out/b")}
     assert toy.transferscope("verify").stdout == "4 checked, none damaged\n"
 
     flip(toy.path / damaged)  # the workspace and the cache are one file
-    assert "up to date" in toy.dvc("status").stdout, "DVC itself does not see it"
+    assert "up to date" in toy.dvc("status").stdout
     found = toy.transferscope("verify")
     assert found.returncode == 1
-    assert "1 of 4 are damaged" in found.stderr
     assert "Traceback" not in found.stderr
 
-    mend = next(line for line in found.stderr.splitlines() if line.startswith("Mend: ")).removeprefix("Mend: ")
-    path = f"{Path(__import__('sys').executable).parent}:{toy.environment['PATH']}"
-    done = subprocess.run(
-        mend, shell=True, cwd=toy.path, env=toy.environment | {"PATH": path}, capture_output=True, check=False
-    )
+    mend = found.stderr.splitlines()[-1].removeprefix("Next: ")
+    environment = toy.environment | {"PATH": f"{Path(sys.executable).parent}:{toy.environment['PATH']}"}
+    done = subprocess.run(mend, shell=True, cwd=toy.path, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert {name: (toy.path / name).read_bytes() for name in good} == good
     assert toy.transferscope("verify").returncode == 0
-    assert (toy.path / damaged).read_bytes() == good
+    assert "up to date" in toy.dvc("status").stdout
 
 
 def test_each_kind_of_artifact_is_hashed_again(project: Path) -> None:
-    (project / "dvc.lock").write_text(
-        "schema: '2.0'\nstages:\n  extract@tiny:\n    outs: [{path: data/features/tiny, md5: 0.dir}]\n"
-        "  weights@tiny:\n    outs: [{path: data/weights/tiny.safetensors, md5: '1'}]\n"
-    )
     with atomic.new_folder(features_path("tiny", "digits")) as folder:
         np.save(folder / "pooled.npy", np.zeros((3, 2), dtype=np.float32))
         manifest.write(folder, kind="features", version=VERSION, inputs={}, layers={"pooled": "pooled.npy"})
     path = weights.weights_path("tiny")
     path.parent.mkdir(parents=True)
     save_file({"a": np.ones(3, dtype=np.float32)}, path)
-    card = weights.Card(
-        "arch", {}, 0, (1, 8, 8), (0.0,), (1.0,), "bilinear", 1.0, "random", "0", manifest.sha256(path), [], {}
-    )  # fmt: skip
-    import json
-    from dataclasses import asdict
-
-    weights.card_path("tiny").write_text(json.dumps(asdict(card)))
-    tables.write("language_effects", pl.DataFrame({
-        "task": ["a"], "term": ["b"], "beta_standardised": [0.5], "ci_low": [None], "ci_high": [None], "p_value": [None], "vif": [None],
-    }))  # fmt: skip
-    assert verify.everything() == (3, [])
+    weights.card_path("tiny").write_text(json.dumps(asdict(CARD) | {"sha256": manifest.sha256(path)}))
+    effect = {"task": "a", "term": "b", "beta_standardised": 0.5, "ci_low": None, "ci_high": None, "p_value": None, "vif": None}
+    tables.write("language_effects", pl.DataFrame([effect]))
+    table = tables.result_path("language_effects")
+    outs = [
+        {"path": "data/features/tiny", "md5": "0.dir"},
+        {"path": table.as_posix(), "md5": hashlib.md5(table.read_bytes()).hexdigest()},
+    ]
+    (project / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"all": {"outs": outs}}}))
+    assert verify.everything() == (4, [])
 
     flip(features_path("tiny", "digits") / "pooled.npy")
     flip(path)
-    flip(tables.result_path("language_effects"))
+    flip(table)
     number, damaged = verify.everything()
-    assert number == 3
-    assert [(damage.where, damage.mend) for damage in damaged] == [
-        ("data/features/tiny/digits/pooled.npy", "dvc repro --force --single-item extract@tiny"),
-        ("data/weights/tiny.safetensors", "dvc repro --force --single-item weights@tiny"),
-        ("data/results/language_effects.parquet", "dvc repro"),
+    assert number == 4
+    assert [(damage.where, damage.remove) for damage in damaged] == [
+        ("data/results/language_effects.parquet", ("data/results/language_effects.parquet",)),
+        ("data/features/tiny/digits/pooled.npy", ("data/features/tiny",)),
+        ("data/weights/tiny.safetensors", ("data/weights/tiny.safetensors", "data/weights/tiny.json")),
     ]
