@@ -28,7 +28,7 @@ from stages.errors import InputProblem, nearest
 from stages.params import Params
 from stages.probe.logistic import LogisticProbe
 
-CODE = ("finetune.py", "training.py", "encoders", "datasets/decoding.py", "probe/logistic.py")
+CODE = ("finetune.py", "training.py", "encoders", "datasets/decoding.py", "probe/logistic.py", "probe/heads.py")
 PROVENANCE = ("source", "origin", "training", "classes")  # of a card; results depend on the rest
 
 

@@ -41,7 +41,9 @@ class Run(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    threads: Count = 2  # of torch and BLAS; named here because the order of sums, and so the last bit, depends on it
+    threads: Count = (
+        1  # of torch and BLAS, in each stage; fixed here because the order of sums, and so the last bit, depends on it
+    )
 
 
 class DatasetEntry(BaseModel):

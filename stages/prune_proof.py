@@ -90,7 +90,7 @@ class Bench:
 
     def _pixels(self, dataset: Dataset, split: Split) -> tuple[Tensor, Tensor]:
         require_split(dataset.rows, split, dataset.name)
-        return training.load_pixels(dataset, split, self.preprocess)
+        return training.load_pixels(dataset, split, self.preprocess, max_pixels=self.settings.ingest.max_pixels)
 
     def key(self, run: Run) -> str:
         """Return the content key of a run: methods that keep the same images share one run."""

@@ -27,7 +27,7 @@ from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.errors import InputProblem, TryAgain, nearest
 from stages.params import Encoder, FileWeights, Params, PretrainWeights
 
-CODE = ["training.py", "encoders/build.py", "encoders/preprocess.py", "datasets/decoding.py"]
+CODE = ("weights.py", "training.py", "encoders", "datasets/decoding.py")
 State = dict[str, Tensor]
 
 
