@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipelines import project
-from stages.errors import InputProblem, Problem
+from stages.errors import InputProblem, Problem, TryAgain
 
 WIDTH = 100  # columns that a recommendation is wrapped to
 REPORT = Path("data/reports/index.html")
@@ -60,10 +60,18 @@ def repro(
         return
     project.prepare_prefect("CRITICAL")  # what fails is said once, by the summary
     with server.running(scheduler=False) as wait:
+        import httpx
+
         from pipelines.reproduce import reproduce
 
         wait()
-        reproduce(targets or None, jobs, retry_seconds)
+        try:
+            reproduce(targets or None, jobs, retry_seconds)
+        except httpx.TransportError as error:
+            raise TryAgain(
+                f"Prefect's server cannot be reached ({error}); the stages that finished are kept",
+                next_step="run the same command again",
+            ) from None
 
 
 @app.command()

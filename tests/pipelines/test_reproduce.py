@@ -210,3 +210,18 @@ def test_waits_for_a_path_that_another_dvc_works_on(make_served_toy: MakeToy) ->
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began > 3
     assert runs(toy.path) == ["held"], "it had been made by the other one"
+
+
+def test_stages_go_on_when_the_server_dies(make_toy: MakeToy, all_gone: Stopped) -> None:
+    first = {"cmd": "echo > started; sleep 3; echo > first.txt", "params": ["x"], "outs": ["first.txt"]}
+    toy = make_toy("toy", {"first": first, "second": {"cmd": "echo > b.txt", "deps": ["first.txt"], "outs": ["b.txt"]}})
+    run = toy.start("repro", PREFECT_CLIENT_MAX_RETRIES="0")
+    toy.wait_for("started")
+    server = next(child for child in psutil.Process(run.pid).children() if "pipelines.server" in child.cmdline())
+    server.kill()
+    assert run.wait(90) == 75
+    said = (toy.path / "said").read_text()
+    assert "server cannot be reached" in said
+    assert "Traceback" not in said
+    all_gone(toy.path)
+    assert "all up to date" in toy.transferscope("repro").stderr
