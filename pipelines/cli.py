@@ -105,6 +105,7 @@ def check() -> None:
 @app.command()
 def recommend(
     target: Annotated[str | None, typer.Argument(help="a dataset or language; all by default")] = None,
+    whole: Annotated[bool, typer.Option("--all", help="every answer with its evidence, however many")] = False,
 ) -> None:
     """Print the answers, and where the report is."""
     from rich.console import Console
@@ -113,7 +114,7 @@ def recommend(
 
     project.require()
     width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
-    Console(width=width, highlight=False).print(query.recommendations(target))
+    Console(width=width, highlight=False).print(query.recommendations(target, whole=whole or target is not None))
     print()
     print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
 

@@ -16,7 +16,9 @@ from rich.text import Text
 
 from stages.artifacts import tables
 from stages.errors import InputProblem, Problem, nearest
+from stages.questions import by_question
 
+FEW_ANSWERS = 6  # of one question; more are told in short
 SHOWN_ROWS = 100  # on the screen; --csv, --json and --out give all
 _NAME = re.compile(r"relation '([^']+)'|table '([^']+)'")
 
@@ -118,11 +120,12 @@ def show(frame: pl.DataFrame) -> None:
         print(f"... and {frame.height - SHOWN_ROWS:,} more rows; --csv or --out gives all", file=sys.stderr)
 
 
-def recommendations(target: str | None = None) -> Group:
+def recommendations(target: str | None = None, *, whole: bool = False) -> Group:
     """Return the recommendations for the screen, a heading and a table for each question.
 
     Args:
         target: a dataset, a language, or any target as the table spells it; None for all.
+        whole: a row for every answer; otherwise a question with many has one for each task.
 
     Raises:
         InputProblem: they have not been made, or say nothing of `target`.
@@ -137,19 +140,31 @@ def recommendations(target: str | None = None) -> Group:
             raise InputProblem(f"no recommendation is for {target!r}; {nearest(target, set().union(*words.values()))}")
         frame = frame.filter(pl.col("target").is_in(chosen))
     parts: list[Text | Table] = []
-    for (question,), group in frame.group_by(["question"], maintain_order=True):
+    for question, group in by_question(frame):
         shown = Table(box=None, pad_edge=False, show_header=False, expand=True, padding=(0, 2, 0, 0))
         for share in (2, 4, 6):
             shown.add_column(ratio=share, overflow="fold")
-        for row in group.iter_rows(named=True):
+        for row in (group if whole or len(group) <= FEW_ANSWERS else _in_short(group)).iter_rows(named=True):
             why = row["evidence"]
             if row["margin"] is not None:
                 why += f"; margin {row['margin']:.3g}"
             if row["warning"] is not None:
                 why += f"; warning: {row['warning']}"
             shown.add_row(Text(row["target"]), Text(row["answer"]), Text(why, style="dim"))
-        parts += [Text(f"\n{question}" if parts else str(question), style="bold"), shown]
+        parts += [Text(f"\n{question}?" if parts else f"{question}?", style="bold"), shown]
     return Group(*parts)
+
+
+def _in_short(group: pl.DataFrame) -> pl.DataFrame:
+    """Return one row a task: the answers of its languages in a line."""
+    named = group.with_columns(
+        task=pl.col("target").str.split("/").list.first(), of=pl.col("target").str.split("/").list.last()
+    )
+    return named.group_by("task", maintain_order=True).agg(
+        pl.format("{}: {}", "of", pl.col("answer").str.replace(" for a score of.*", "")).str.join(", ").alias("answer"),
+        evidence=pl.format("{} languages; --all shows each with its evidence", pl.len()),
+        margin=pl.lit(None, pl.Float64), warning=pl.lit(None, pl.String),
+    ).rename({"task": "target"})  # fmt: skip
 
 
 def _cell(value: Any) -> str:

@@ -10,6 +10,8 @@ import polars as pl
 Figure: TypeAlias = alt.LayerChart | alt.FacetChart
 
 HEIGHT = 260  # pixels of one panel
+NEUTRAL = "#7a8896"  # seen on white and on black
+LABEL_TICKS = [m * 10**power for power in range(1, 7) for m in (1, 3)]
 PANEL = 250  # width of one panel of several, pixels
 
 
@@ -118,7 +120,8 @@ def probe_curves(curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str
         .sort("panel", "head", "m")
     )
     base = alt.Chart(_data(mean)).encode(
-        x=alt.X(**_column("m", "training labels", type="log")), color=alt.Color(**_column("head", "head", "N"))
+        x=alt.X(**_column("m", "training labels", type="log", nice=False), axis=alt.Axis(values=LABEL_TICKS)),
+        color=alt.Color(**_column("head", "head", "N")),
     )
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     line = base.mark_line(point=True).encode(
@@ -126,7 +129,7 @@ def probe_curves(curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str
     )
     crossing = base.mark_rule(strokeDash=[4, 4]).encode(
         x=alt.X("min(m_star):Q"),
-        color=alt.value("gray"),
+        color=alt.value(NEUTRAL),
         tooltip=[alt.Tooltip("min(m_star):Q", title="crossing", format=".0f")],
     )
     return (
@@ -163,8 +166,8 @@ def language_effects(effects: pl.DataFrame) -> Figure:
         y=alt.Y(**_column("term", "feature of the pair", "N")),
         tooltip=["task:N", "term:N", "beta_standardised:Q", "ci_low:Q", "ci_high:Q", "p_value:Q", "vif:Q"],
     )
-    interval = base.mark_rule().encode(x=alt.X(**_column("ci_low", "standardised effect")), x2=alt.X2("ci_high:Q"))
-    point = base.mark_point(filled=True, size=60).encode(x=alt.X("beta_standardised:Q"))
+    interval = base.mark_rule(color=NEUTRAL).encode(x=alt.X(**_column("ci_low", "standardised effect")), x2=alt.X2("ci_high:Q"))
+    point = base.mark_point(filled=True, size=60, color=NEUTRAL).encode(x=alt.X("beta_standardised:Q"))
     return (
         (interval + point).properties(width=1.5 * PANEL, height=HEIGHT).facet(facet=alt.Facet("task:N", title=None), columns=2)
     )

@@ -12,14 +12,11 @@ from stages import entry
 from stages.artifacts import tables
 from stages.params import Params
 from stages.prune import smallest_fraction
+from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES
 
 Row = dict[str, Any]
 
-ENCODER = "which encoder and layer"
-HEAD = "which classifier head"
-SOURCE_DATA = "how much source data can go"
-SOURCE_LANGUAGE = "which source language"
-TARGET_EXAMPLES = "how many target examples"
+CONTROLS = ("random", "reversed")  # what a pruning method has to beat
 
 
 def main(settings: Params, _name: str) -> None:
@@ -111,26 +108,34 @@ def heads(curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str, str],
 
 
 def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
-    """Yield, per source and target, the smallest share of source classes that costs at most `tolerance` of accuracy."""
+    """Yield, per source and target, the smallest share of source classes that costs at most `tolerance` of accuracy.
+
+    A method is preferred to chance at the same share; the reversed order is a control and never the answer.
+    """
     found = smallest_fraction(outcomes, tolerance)
     for (source, target), group in found.group_by(["source", "target"], maintain_order=True):
         pair = f"{source} for {target}"
-        enough = group.filter(pl.col("keep_fraction").is_not_null()).sort("keep_fraction", "accuracy_gap", "method")
-        if enough.is_empty():
-            evidence = f"no method stays within {tolerance} of the full source's accuracy at the fractions tried"
+        enough = group.filter(pl.col("keep_fraction").is_not_null()).with_columns(
+            control=pl.col("method").is_in(CONTROLS)
+        ).sort("keep_fraction", "control", "accuracy_gap", "method")  # fmt: skip
+        answers = enough.filter(pl.col("method") != "reversed")
+        if answers.is_empty():
+            evidence = f"no method stays within {tolerance} of the full source's accuracy at the shares tried"
             yield _answer(SOURCE_DATA, pair, "keep everything", evidence, None, None)
             continue
-        best = enough.row(0, named=True)
-        evidence = f"accuracy {best['accuracy_gap']:+.3f} below the full source's"
+        best = answers.row(0, named=True)
+        evidence = (
+            f"accuracy {abs(best['accuracy_gap']):.3f} {'below' if best['accuracy_gap'] > 0 else 'above'} the full source's"
+        )
         if best["gap_low"] is not None:
-            evidence += f" [{best['gap_low']:+.3f}, {best['gap_high']:+.3f}]"
+            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f})"
         evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         notes = []
         if best["gap_high"] is None or best["gap_high"] > tolerance:
             notes.append(f"the interval does not rule out a loss above {tolerance}")
-        blind = enough.filter((pl.col("method") == "random") & (pl.col("keep_fraction") <= best["keep_fraction"]))
-        if len(blind) and best["method"] != "random":
-            notes.append("classes kept at random do as well at this fraction")
+        controls = enough.filter(pl.col("control") & (pl.col("keep_fraction") <= best["keep_fraction"]))["method"].to_list()
+        if controls:
+            notes.append(f"{' and '.join(controls)} selection is as good: which classes are kept does not show here")
         answer = f"keep {best['keep_fraction']:.0%} of the classes by {best['method']}"
         yield _answer(SOURCE_DATA, pair, answer, evidence, tolerance - best["accuracy_gap"], "; ".join(notes) or None)
 

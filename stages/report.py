@@ -17,6 +17,7 @@ from stages import entry
 from stages.artifacts import atomic, tables
 from stages.params import Params
 from stages.prune import smallest_fraction
+from stages.questions import by_question
 from stages.sections import Results, Section, sections
 
 REPORT = Path("data/reports")
@@ -95,16 +96,16 @@ def _section(section: Section) -> str:
 def answers(recommendations: pl.DataFrame) -> str:
     """Return the recommendations as one HTML table a question."""
     parts = []
-    for (question,), group in recommendations.group_by(["question"], maintain_order=True):
+    for question, group in by_question(recommendations):
         shown = group.select("target", "answer", "evidence", "margin", "warning").with_columns(pl.col("warning").fill_null(""))
         table = (
-            GT(shown, id=str(question).replace(" ", "-"))
+            GT(shown, id=question.replace(" ", "-"))
             .fmt_number("margin", decimals=3)
             .sub_missing("margin", missing_text="")
             .tab_options(table_width="100%")
         )
         unfolded = " open" if len(group) <= FEW else ""
-        summary = f"{str(question).capitalize()}? <small>{len(group)} answers</small>"
+        summary = f"{question.capitalize()}? <small>{len(group)} answers</small>"
         parts.append(f'<details{unfolded}><summary>{summary}</summary><div class="wide">{table.as_raw_html()}</div></details>')
     return "\n".join(parts)
 

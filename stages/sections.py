@@ -10,7 +10,7 @@ from stages import figures
 from stages.figures import Figure
 from stages.params import Params
 from stages.prune import smallest_fraction
-from stages.recommend import ENCODER
+from stages.questions import ENCODER
 
 Results = dict[str, pl.DataFrame]
 

@@ -147,7 +147,18 @@ def test_random_as_good_is_told() -> None:
         for seed in (0, 1)
     ]
     (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
-    assert "random do as well" in row["warning"]
+    assert row["answer"] == "keep 50% of the classes by a_method"
+    assert "random selection is as good" in row["warning"]
+
+
+def test_the_reversed_order_is_never_the_answer() -> None:
+    full = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
+    rows = [*full, *(outcome("reversed", 0.2, seed, 0.95, 20) for seed in (0, 1))]
+    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    assert row["answer"] == "keep everything"
+    (row,) = recommend.source_data(pl.DataFrame([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))]), 0.01)
+    assert row["answer"] == "keep 20% of the classes by a_method"
+    assert "reversed selection is as good" in row["warning"]
 
 
 def test_nothing_can_go() -> None:
