@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,7 +23,16 @@ def _slug(name: str) -> str:
     return name
 
 
+def _once(items: list[Any]) -> list[Any]:
+    twice = [item for index, item in enumerate(items) if item in items[:index]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is named twice")
+    return items
+
+
+T = TypeVar("T")
 Slug = Annotated[str, AfterValidator(_slug)]
+Once = Annotated[list[T], AfterValidator(_once)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -94,7 +103,7 @@ class Encoder(Section):
     arch: str
     arch_args: dict[str, Any] = {}
     weights: Literal["hub", "random"] | PretrainWeights | FileWeights
-    layers: Annotated[list[str], Field(min_length=1)] = ["pooled"]
+    layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]
     input_size: Annotated[int, Field(ge=8)] | None = None  # pixels, square
     mean: float | tuple[float, ...] | None = None
     std: float | tuple[float, ...] | None = None
@@ -126,7 +135,7 @@ class Extract(Section):
 class Finetune(Section):
     """The ground truth of ranking: a linear head and full fine-tuning, on a small budget."""
 
-    modes: Annotated[list[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]
+    modes: Annotated[Once[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]
     seeds: Count = 2
     epochs: Count = 6
     batch_size: Count = 64
@@ -139,7 +148,7 @@ class Finetune(Section):
 class Rank(Section):
     """Which transferability metrics are computed."""
 
-    metrics: Annotated[list[str], Field(min_length=1)]
+    metrics: Annotated[Once[str], Field(min_length=1)]
     max_per_class: Count | None = None
 
 
@@ -155,9 +164,9 @@ class PrunePair(Section):
 class Prune(Section):
     """Pruning methods, and the grid of the proof that pre-trains again on what is kept."""
 
-    pairs: list[PrunePair] = []
-    methods: Annotated[list[str], Field(min_length=1)] = ["label_mapping", "feature_mapping", "random"]
-    fractions: Annotated[list[Fraction], Field(min_length=2)] = [0.2, 0.5]
+    pairs: Once[PrunePair] = []
+    methods: Annotated[Once[str], Field(min_length=1)] = ["label_mapping", "feature_mapping", "random"]
+    fractions: Annotated[Once[Fraction], Field(min_length=2)] = [0.2, 0.5]
     seeds: Count = 2
     tolerance: float = Field(default=0.01, ge=0)  # of downstream accuracy, for "as good as the full source"
 
@@ -165,10 +174,10 @@ class Prune(Section):
 class Probe(Section):
     """Learning curves of the heads on nested draws."""
 
-    heads: Annotated[list[str], Field(min_length=1)] = ["naive_bayes", "logistic"]
+    heads: Annotated[Once[str], Field(min_length=1)] = ["naive_bayes", "logistic"]
     layer: str = "pooled"
     seeds: Count = 5
-    sizes: Annotated[list[Count], Field(min_length=3)] | None = None  # None: a log grid up to all data
+    sizes: Annotated[Once[Count], Field(min_length=3)] | None = None  # None: a log grid up to all data
     c: float = Field(default=1.0, gt=0)
     epsilon: float = Field(default=0.01, gt=0)  # distance to a head's own asymptote that counts as reached
 
@@ -176,12 +185,12 @@ class Probe(Section):
 class Languages(Section):
     """The measured cross-lingual table: tasks, languages, target examples."""
 
-    tasks: Annotated[list[str], Field(min_length=1)]
-    languages: Annotated[list[str], Field(min_length=3)]
-    shots: list[Annotated[int, Field(ge=0)]] = [0, 10, 30, 100]
+    tasks: Annotated[Once[str], Field(min_length=1)]
+    languages: Annotated[Once[str], Field(min_length=3)]
+    shots: Once[Annotated[int, Field(ge=0)]] = [0, 10, 30, 100]
     seeds: Count = 2
     max_source: Count = 1000
-    features: list[str] = []
+    features: Once[str] = []
     goal: float = Field(default=0.8, gt=0, lt=1)  # the score that n_for_goal aims at
 
 
@@ -205,7 +214,7 @@ class Params(Section):
 
     run: Run = Run()
     datasets: Datasets
-    targets: Annotated[list[Slug], Field(min_length=1)]
+    targets: Annotated[Once[Slug], Field(min_length=1)]
     ingest: Ingest = Ingest()
     encoders: Annotated[dict[Slug, Encoder], Field(min_length=1)]
     pretrain: Pretrain = Pretrain()
@@ -228,6 +237,9 @@ class Params(Section):
         twice = set(self.datasets.packaged) & set(self.datasets.files)
         if twice:
             raise ValueError(f"datasets: {sorted(twice)[0]!r} is in both groups; rename one")
+        for name, entry in self.datasets.packaged.items():
+            if "path" in entry.options:
+                raise ValueError(f"datasets.packaged.{name}: has a `path`; move it to datasets.files, where DVC watches it")
         for name, entry in self.datasets.files.items():
             if "path" not in entry.options:
                 raise ValueError(f"datasets.files.{name}: needs `path`, the file or folder that DVC watches")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stages import params
 from stages.errors import InputProblem
@@ -47,6 +49,12 @@ def test_the_default_is_valid() -> None:
         ({"encoders": {"a": {**ENCODER, "weights": "hubb"}}}, ["encoders.a.weights", "'hubb'", "hub"]),
         ({"encoders": {"a": {**ENCODER, "layers": []}}}, ["encoders.a.layers", "at least 1"]),
         ({"encoders": {"a": {**ENCODER, "layers": ["blocks.1"]}}}, ["probe.layer", "'pooled'"]),
+        ({"targets": ["digits", "digits"]}, ["targets", "'digits' is named twice"]),
+        ({"rank": {"metrics": ["logme", "logme"]}}, ["rank.metrics", "'logme' is named twice"]),
+        (
+            {"datasets": {"packaged": {"digits": {**DIGITS, "path": "data/raw"}}}},
+            ["datasets.packaged.digits", "datasets.files"],
+        ),
         ({"recommend": {"metric": "tmi"}}, ["recommend.metric", "'tmi'", "logme"]),
         ({"datasets": {"packaged": {"digits": DIGITS}, "files": {"digits": DIGITS}}}, ["digits", "both groups"]),
         ({"datasets": {"packaged": {"digits": DIGITS}, "files": {"mine": {"kind": "imagefolder"}}}}, ["mine", "`path`"]),
@@ -62,6 +70,17 @@ def test_a_mistake_is_named(write_params: Write, sections: dict[str, object], ex
         assert part in text
     assert text.startswith("params.yaml: ")
     assert "Next: " in text
+
+
+def test_the_readme_recipe_is_valid(project: Path) -> None:
+    """The lines for one's own images, put over the default, are valid params."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = yaml.safe_load(re.search(r"```yaml\n(datasets:.*?)```", text, flags=re.DOTALL)[1])  # type: ignore[index]
+    default = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    (project / "params.yaml").write_text(yaml.safe_dump({**default, **lines}), encoding="utf-8")
+    settings = params.load()
+    assert settings.targets == ["photos"]
+    assert set(settings.encoders) == {"vit", "mine"}
 
 
 def test_no_file(project: Path) -> None:

@@ -17,6 +17,7 @@ from stages.artifacts.manifest import digest, sha256
 STORE = Path("data/store")
 LOCK_FILE = Path("requirements.lock")
 PACKAGE = Path(__file__).resolve().parents[1]  # the `stages` package
+BASE = ("params.py", "seeds.py", "artifacts")  # code that every stage's results depend on
 
 
 def key(inputs: Mapping[str, object], code: Iterable[str] = ()) -> str:
@@ -25,7 +26,8 @@ def key(inputs: Mapping[str, object], code: Iterable[str] = ()) -> str:
     `code` names modules or folders below `stages/`, for instance `["train.py", "encoders"]`: what is kept must
     become invalid with the same edits that make DVC run the stage again.
     """
-    files = [file for name in code for file in ([PACKAGE / name] if name.endswith(".py") else (PACKAGE / name).rglob("*.py"))]
+    named = [PACKAGE / name for name in (*code, *BASE)]
+    files = {file for path in named for file in ([path] if path.suffix == ".py" else path.rglob("*.py"))}
     sources = {file.relative_to(PACKAGE).as_posix(): sha256(file) for file in sorted(files)}
     packages = sha256(LOCK_FILE) if LOCK_FILE.is_file() else None
     return digest({"inputs": dict(inputs), "code": sources, "packages": packages})[:32]

@@ -1,0 +1,78 @@
+"""dvc.yaml sees all code that matters: what a stage's entry imports, directly or not, is among the stage's deps."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# Nothing that a stage writes depends on these: messages, progress, exit codes, how a method is looked up.
+NO_MATTER = {"stages/__init__.py", "stages/entry.py", "stages/errors.py", "stages/progress.py", "stages/registry.py"}
+
+
+def file_of(module: str) -> str | None:
+    """Return the file of a dotted module of the project, a package's `__init__.py` for a package."""
+    path = module.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if (ROOT / file).is_file()), None)
+
+
+@cache
+def imported(file: str) -> frozenset[str]:
+    """Return the project's files that `file` imports."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    found: set[str | None] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {file_of(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from package import module` needs the module; anything else needs the package's own file.
+            found |= {file_of(f"{node.module}.{alias.name}") or file_of(node.module) for alias in node.names}
+    return frozenset(name for name in found if name and name.startswith("stages/"))
+
+
+def closure(entry: str) -> set[str]:
+    """Return every project file that running `entry` may import."""
+    seen, waiting = set(), [entry]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            waiting += imported(file)
+    return seen
+
+
+# `check` looks names up in every family, and writes the same file whatever it finds there.
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])
+def test_every_import_is_a_dependency(stage: str) -> None:
+    definition = STAGES[stage].get("do", STAGES[stage])
+    module = definition["cmd"].split()[2]
+    entry = next(
+        file
+        for file in (f"{module.replace('.', '/')}/__main__.py", f"{module.replace('.', '/')}.py")
+        if (ROOT / file).is_file()
+    )
+    deps = definition["deps"]
+    uncovered = {
+        file for file in closure(entry) - NO_MATTER if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)
+    }
+    assert uncovered == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_on_code_exists_and_the_packages_count(stage: str) -> None:
+    deps = STAGES[stage].get("do", STAGES[stage])["deps"]
+    assert "requirements.lock" in deps
+    for dep in deps:
+        if dep.startswith("stages/"):
+            assert (ROOT / dep).exists(), dep
+
+
+def test_no_two_stages_write_one_output() -> None:
+    outs = [out for stage in STAGES.values() for out in stage.get("do", stage).get("outs", [])]
+    shared = {"data/datasets/${key}"}  # the two groups of datasets, whose names params.yaml keeps apart
+    assert len([out for out in outs if out not in shared]) == len({out for out in outs if out not in shared})
