@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def repro(
         console.print(f"{len(nodes)} stages, all up to date")
         return
     project.prepare_prefect("CRITICAL")  # what fails is said once, by the summary
+    lost: Exception | None = None
     with server.running(scheduler=False) as wait:
         import httpx
 
@@ -68,10 +70,11 @@ def repro(
         try:
             reproduce(targets or None, jobs, retry_seconds)
         except httpx.TransportError as error:
-            raise TryAgain(
-                f"Prefect's server cannot be reached ({error}); the stages that finished are kept",
-                next_step="run the same command again",
-            ) from None
+            lost = error
+    if lost is not None:
+        what = f"Prefect's server cannot be reached ({lost}); the stages that finished are kept"
+        print(TryAgain(what, next_step="run the same command again"), file=sys.stderr, flush=True)
+        os._exit(TryAgain.exit_code)  # a usual exit waits for Prefect, which tries to send each last event for seconds
 
 
 @app.command()
@@ -199,12 +202,13 @@ def verify() -> None:
 def drop_store() -> None:
     """Free the disk space of work in progress.
 
-    It only speeds up later runs; no result is lost.
+    It only speeds up later runs; no result is lost. Refused while a run is under way.
     """
+    from pipelines import graph
     from stages.artifacts import store
 
     project.require()
-    with project.one_run():
+    with project.one_run(), graph.nothing_running():
         freed = store.drop()
     print(f"{freed / 1e6:,.1f} MB freed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -21,7 +22,9 @@ GRACE_SECONDS = 10.0  # DVC finishes its bookkeeping after its stage has been ki
 LOCK_PATIENCE_SECONDS = 600.0  # another DVC process may hash gigabytes while it holds a path
 LONGEST_PAUSE_SECONDS = 60.0
 RETRIES = {TryAgain.exit_code: 4, InputProblem.exit_code: 0}
-OTHER_RETRIES = 1  # a bug, or a process that was killed: once, in case it was the machine
+OTHER_RETRIES = 1  # a bug: once, in case it was the machine
+
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the second is how a shell says it
 
 _BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
 _EXIT = re.compile(r", exited with (-?\d+)$")
@@ -44,7 +47,8 @@ class Outcome:
         stage: its name.
         result: `ran`, `restored` from DVC's run cache, `unchanged`, `failed`, or `not run` because of a failure before it.
         seconds: wall time of all attempts.
-        code: 0, or the exit code to report: the stage's own where it has one.
+        code: 0, or the exit code to report: 2 the input is wrong, 75 try again later (also where the stage was killed,
+            as the kernel does when memory runs out), 1 anything else.
         message: why it failed, in the stage's or DVC's words; which stage it waits for where it was not run.
         attempts: how often it was tried.
     """
@@ -158,13 +162,26 @@ def verdict(stage: str, code: int, lines: list[str]) -> Outcome:
         return Outcome(stage, "restored" if "is cached - skipping run" in text else "ran")
     own = next((int(match[1]) for line in reversed(lines) if (match := _EXIT.search(line))), None)
     if own is not None:
-        shell = 128 - own if own < 0 else own  # killed by a signal: as a shell would say it
-        return Outcome(stage, "failed", code=shell, message=_own_words(stage, lines) or _dvc_words(lines))
+        said = _own_words(stage, lines)
+        if own not in (1, InputProblem.exit_code, TryAgain.exit_code):
+            said = "\n".join(part for part in (_dvc_words(lines) + _why(own), said) if part)
+        return Outcome(stage, "failed", code=_reported(own), message=said or _dvc_words(lines))
     if code < 0:
-        return Outcome(stage, "failed", code=128 - code, message=f"DVC was killed by signal {-code}")
+        return Outcome(stage, "failed", code=_reported(code), message=f"DVC was killed by signal {-code}{_why(code)}")
     message = _dvc_words(lines)
     found = next((meaning for pattern, meaning in _MEANINGS.items() if re.search(pattern, message)), 1)
     return Outcome(stage, "failed", code=found, message=message)
+
+
+def _reported(code: int) -> int:
+    """Return the exit code that stands for a process's own: nobody but the kernel or a person sends SIGKILL."""
+    if code in KILLED:
+        return TryAgain.exit_code
+    return code if code in (InputProblem.exit_code, TryAgain.exit_code) else 1
+
+
+def _why(code: int) -> str:
+    return ": killed, as the kernel does when memory runs out" if code in KILLED else ""
 
 
 def _own_words(stage: str, lines: list[str]) -> str:

@@ -85,6 +85,26 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
         }
 
 
+@contextmanager
+def nothing_running() -> Iterator[None]:
+    """Keep every other DVC process of the project from working.
+
+    DVC lets its repository's lock go while a stage's command runs; then its list of read and written paths names the
+    process. So both are held, the second for all paths.
+
+    Raises:
+        InputProblem: this is no DVC project.
+        TryAgain: another DVC process is at work.
+    """
+    from dvc.repo import Repo, lock_repo
+    from dvc.rwlock import rwlock
+
+    with _explained(), Repo(".") as repo, lock_repo(repo):
+        hardlink = repo.config["core"].get("hardlink_lock", False)
+        with rwlock(repo.tmp_dir, repo.fs, "transferscope", [], [repo.root_dir], hardlink):
+            yield
+
+
 def _collect(repo: Any, target: str) -> list[Any]:
     from dvc.exceptions import DvcException
 

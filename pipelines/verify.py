@@ -154,6 +154,11 @@ def _opened(outputs: Outputs, path: Path, read: Callable[[], object]) -> Damage 
 
 def _weights(encoder: str) -> Damage | None:
     path, card = weights.weights_path(encoder), weights.card_path(encoder)
-    if path.is_file() and manifest.sha256(path) == weights.read_card(encoder).sha256:
+    both = (path.as_posix(), card.as_posix())
+    try:
+        wanted = weights.read_card(encoder).sha256
+    except InputProblem as problem:
+        return Damage(problem.where or card.as_posix(), problem.what, both)
+    if path.is_file() and manifest.sha256(path) == wanted:
         return None
-    return Damage(path.as_posix(), "is missing, or differs from its card", (path.as_posix(), card.as_posix()))
+    return Damage(path.as_posix(), "is missing, or differs from its card", both)

@@ -12,10 +12,9 @@ import yaml
 from stages import entry
 from stages.artifacts import atomic
 from stages.errors import InputProblem, nearest
-from stages.params import PARAMS_FILE, Encoder, FileWeights, Params
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params
 
 CHECKED = Path("data/checked.json")
-WEIGHT_FILES = Path("data/raw/weights")
 GRAPH = Path("dvc.yaml")
 
 
@@ -32,10 +31,13 @@ def check(settings: Params) -> None:
 
     Nothing is computed and nothing is fetched: models are built on torch's "meta" device, which knows shapes alone.
     """
-    _check_methods(settings)
-    _check_datasets(settings)
-    for name, encoder in settings.encoders.items():
-        _check_encoder(encoder, f"params.yaml: encoders.{name}")
+    try:
+        _check_methods(settings)
+        _check_datasets(settings)
+        for name, encoder in settings.encoders.items():
+            _check_encoder(encoder, f"params.yaml: encoders.{name}")
+    except InputProblem as problem:
+        raise InputProblem(problem.what, where=problem.where, next_step=problem.next_step or EDIT) from None
 
 
 def _check_written_out(settings: Params, stages: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ def _check_written_out(settings: Params, stages: dict[str, Any]) -> None:
                 raise InputProblem(
                     f"{key} is left out, and DVC watches it",
                     where=str(PARAMS_FILE),
-                    next_step=f"write it, for instance with its default: {key}: {json.dumps(default)}",
+                    next_step=f"write it, then `transferscope check`; its default: {key}: {json.dumps(default)}",
                 )
             written = written[part]
 
@@ -106,16 +108,9 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
 
 def _check_weight_file(path: Path, where: str) -> None:
     from stages.encoders.load import SUFFIXES
+    from stages.sources import weight_file
 
-    if ".." in path.parts or WEIGHT_FILES not in path.parents:
-        raise InputProblem(
-            f"{path} is not below {WEIGHT_FILES}, the folder that DVC watches",
-            where=where,
-            next_step=f"copy or link it there and write `file: {WEIGHT_FILES / path.name}`",
-        )
-    if not path.is_file():
-        raise InputProblem(f"{path} does not exist; {_siblings(path)}", where=where)
-    if path.suffix not in SUFFIXES:
+    if weight_file(path, where).suffix not in SUFFIXES:
         raise InputProblem(f"{path} is none of {', '.join(SUFFIXES)}", where=where)
 
 

@@ -21,6 +21,7 @@ from stages.errors import Problem, TryAgain
 
 TIMINGS = Path("data/timings")  # ignored by git and DVC: durations never enter an artifact
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_FULL = ("can't allocate memory", "not enough memory")  # what torch's allocators say on Linux, and elsewhere
 
 Body = Callable[[params.Params, str], None]
 
@@ -54,17 +55,26 @@ def execute(stage: str, body: Body, name: str = "") -> int:
     except Problem as problem:
         print(f"{label}: {problem}", file=sys.stderr)
         return problem.exit_code
-    except MemoryError:
-        print(f"{label}: out of memory\nNext: lower the batch size in params.yaml, then `dvc repro`", file=sys.stderr)
-        return TryAgain.exit_code
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here, it costs seconds
-            print(f"{label}: {error}\nNext: lower the batch size in params.yaml, then `dvc repro`", file=sys.stderr)
+        if out_of_memory(error):
+            said = (str(error).strip() or "no more is known").splitlines()[0]
+            next_step = "free some memory or lower a batch size in params.yaml, then `dvc repro`"
+            print(f"{label}: {TryAgain(f'out of memory ({said})', next_step=next_step)}", file=sys.stderr)
             return TryAgain.exit_code
         traceback.print_exc()
         return 1
     _keep_time(label, time.perf_counter() - started)
     return 0
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Say whether an exception means that the main memory or the accelerator's is full.
+
+    torch has a class of its own for a full accelerator, and only a text for full main memory.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # not imported: torch costs seconds
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL)
 
 
 def _keep_time(label: str, seconds: float) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict
 from pathlib import Path
 
 from stages import entry
 from stages.artifacts import atomic, features, manifest, store
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
+from stages.device import pick_device
 from stages.encoders import Preprocess, Tapped, load
-from stages.errors import InputProblem, nearest
+from stages.errors import InputProblem
 from stages.extraction import Job, extract
 from stages.params import Params
-from stages.training import pick_device
 
-CODE = ("extract.py", "extraction.py", "encoders", "datasets/decoding.py")
-PROVENANCE = ("source", "origin", "training", "classes")  # of a card; the features depend on the rest
+CODE = ("extract.py", "extraction.py", "device.py", "encoders", "datasets/decoding.py")
 
 
 def datasets_of(settings: Params, name: str) -> list[str]:
@@ -31,41 +28,32 @@ def main(settings: Params, name: str) -> None:
 
     Raises:
         InputProblem: no such encoder, layer, weights or dataset, or features that are not finite.
-        TryAgain: out of memory, or another process extracts the same.
+        TryAgain: another process extracts the same.
     """
-    if name not in settings.encoders:
-        raise InputProblem(f"there is no encoder {name!r}; {nearest(name, settings.encoders)}", where="params.yaml: encoders")
-    encoder = settings.encoders[name]
+    encoder = settings.encoder(name)
     model, card = load(name)
     tapped = Tapped(model, encoder.layers)
     device = pick_device(settings.run)
-    used = {key: value for key, value in asdict(card).items() if key not in PROVENANCE}
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in datasets_of(settings, name):
             dataset = Dataset.open(dataset_name)
             if dataset.rows.is_empty():
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
             unit = {
-                "card": used, "probabilities": bool(card.classes), "dataset": dataset.identity, "layers": encoder.layers,
+                "card": card.what_matters(), "probabilities": bool(card.classes), "dataset": dataset.identity,
+                "layers": encoder.layers,
                 "extract": settings.extract.model_dump(), "precision": settings.run.precision, "device": device.type,
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
             job = Job(
                 tapped, Preprocess.of(card), device, settings.run.precision, settings.extract.batch_size,
-                settings.extract.shard_images, settings.extract.dtype, _workers(settings), settings.ingest.max_pixels,
-                keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
+                settings.extract.shard_images, settings.extract.dtype, settings.run.decoding_workers,
+                settings.ingest.max_pixels, keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
             )  # fmt: skip
             with atomic.lock(work):  # two names for the same weights share it
                 joined = extract(job, dataset, work)
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder.layers, settings.extract.dtype)
-
-
-def _workers(settings: Params) -> int:
-    """Return the number of decoding threads; "auto" is one for each core this process may use."""
-    if settings.run.workers != "auto":
-        return settings.run.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, layers: list[str], dtype: str) -> None:

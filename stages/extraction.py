@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +19,9 @@ from torch import Tensor
 from stages.artifacts import atomic, manifest
 from stages.artifacts.dataset import Dataset
 from stages.datasets.decoding import Undecodable, decode_image
+from stages.device import autocast
 from stages.encoders import Preprocess, Tapped
-from stages.errors import InputProblem, TryAgain
+from stages.errors import InputProblem
 from stages.progress import bar
 
 PROBABILITIES = "probabilities"
@@ -92,17 +92,11 @@ def _decoded(job: Job, images: Iterable[Item]) -> Iterator[Tensor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _autocast(job: Job) -> contextlib.AbstractContextManager[Any]:
-    half = job.precision == "bfloat16" or (job.precision == "auto" and job.device.type == "cuda")
-    return torch.autocast(job.device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
-
-
 def run_encoder(job: Job, batches: Iterable[Tensor]) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield, batch by batch, arrays [n, d] by layer (and `probabilities` [n, classes]) in the job's dtype.
 
     Raises:
         InputProblem: a value is not finite in the job's dtype.
-        TryAgain: the device is out of memory.
     """
     job.tapped.model.to(job.device)
     running: dict[str, Tensor] | None = None
@@ -119,21 +113,11 @@ def _launch(job: Job, batch: Tensor) -> dict[str, Tensor]:
     """Run one batch of uint8 pixels; the tensors returned are on the device, and may still be in the making."""
     if job.device.type == "cuda":
         batch = batch.pin_memory()
-    try:
-        with torch.inference_mode(), _autocast(job):
-            kept, logits = job.tapped(job.preprocess.normalise(batch.to(job.device, non_blocking=True)))
-            if job.keep_probabilities and logits is not None:
-                kept[PROBABILITIES] = logits.float().softmax(dim=1)
-            return kept
-    except RuntimeError as error:
-        # torch has a class of its own for a full accelerator, and only a text for full main memory.
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise TryAgain(
-                f"{len(batch)} images at once do not fit in the memory of the {job.device.type} device",
-                where=job.label,
-                next_step="lower `extract.batch_size` in params.yaml, then `dvc repro`",
-            ) from None
-        raise
+    with torch.inference_mode(), autocast(job.device, job.precision):
+        kept, logits = job.tapped(job.preprocess.normalise(batch.to(job.device, non_blocking=True)))
+        if job.keep_probabilities and logits is not None:
+            kept[PROBABILITIES] = logits.float().softmax(dim=1)
+        return kept
 
 
 def _fetch(job: Job, kept: dict[str, Tensor]) -> dict[str, NDArray[Any]]:

@@ -45,16 +45,23 @@ def head_accuracy(finetuned: pl.DataFrame) -> Figure:
     return (cells + text).properties(width=2 * PANEL, height=HEIGHT)
 
 
-def score_against_accuracy(scores: pl.DataFrame, finetuned: pl.DataFrame, metric: str) -> Figure:
-    """Return one panel a target: a metric's score of each encoder and layer against its fine-tuned accuracy."""
+def score_against_accuracy(scores: pl.DataFrame, finetuned: pl.DataFrame, metric: str, layers: dict[str, str]) -> Figure:
+    """Return one panel a target: a metric's score of each encoder's head layer against its fine-tuned accuracy.
+
+    `layers` names each encoder's head layer, the one that the accuracies are of.
+    """
+    heads = pl.DataFrame(
+        {"encoder": list(layers), "layer": list(layers.values())}, schema=dict.fromkeys(("encoder", "layer"), pl.String)
+    )
     truth = finetuned.group_by("target", "encoder", "mode").agg(pl.col("accuracy").mean().round(4))
-    points = scores.filter((pl.col("metric") == metric) & pl.col("score").is_not_null()).join(truth, on=["target", "encoder"])
+    points = scores.filter((pl.col("metric") == metric) & pl.col("score").is_not_null())
+    points = points.join(heads, on=["encoder", "layer"], how="semi").join(truth, on=["target", "encoder"])
     points = points.select("target", "encoder", "layer", "mode", "score", "accuracy").sort(pl.all())
     return (
         alt.Chart(_data(points))
         .mark_point(size=70, filled=True, opacity=0.85)
         .encode(
-            x=alt.X(**_column("score", metric, zero=False)),
+            x=alt.X(**_column("score", metric, zero=False), axis=alt.Axis(tickCount=5, labelFlush=False)),
             y=alt.Y(**_column("accuracy", "fine-tuned accuracy", zero=False)),
             color=alt.Color(**_column("encoder", "encoder", "N")),
             shape=alt.Shape(**_column("mode", "fine-tuning", "N")),
@@ -78,26 +85,30 @@ def agreement(table: pl.DataFrame) -> Figure:
         tooltip=["metric:N", "mode:N", "weighted_kendall:Q", "ci_low:Q", "ci_high:Q", "n_encoders:Q"],
     )
     interval = base.mark_rule().encode(
-        x=alt.X(**_column("ci_low", "weighted Kendall, 95% interval", domain=[-1, 1])), x2=alt.X2("ci_high:Q")
+        x=alt.X(
+            **_column("ci_low", "weighted Kendall, 95% interval", domain=[-1, 1]), axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1])
+        ),
+        x2=alt.X2("ci_high:Q"),
     )
-    point = base.mark_point(filled=True, size=60).encode(x=alt.X("weighted_kendall:Q"))
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(x=alt.X("weighted_kendall:Q"))
     return (interval + point).properties(width=PANEL, height=HEIGHT).facet(facet=alt.Facet("target:N", title=None), columns=3)
 
 
 def pruning(outcomes: pl.DataFrame) -> Figure:
-    """Return downstream accuracy against the share of source classes kept, mean and range over seeds, by method."""
+    """Return downstream accuracy against the share of the source's groups kept, mean and range over seeds, by method."""
     mean = (
-        outcomes.group_by("source", "target", "method", "keep_fraction", "pretrain_steps")
+        outcomes.group_by("source", "target", "method", "keep_fraction")
         .agg(
+            pl.col("pretrain_steps").mean().round(1),
             accuracy=pl.col("downstream_accuracy").mean().round(4),
             low=pl.col("downstream_accuracy").min(),
             high=pl.col("downstream_accuracy").max(),
         )
         .with_columns(pair=pl.format("{} for {}", "source", "target"))
-        .sort("pair", "method", "keep_fraction", "pretrain_steps")
+        .sort("pair", "method", "keep_fraction")
     )
     base = alt.Chart(_data(mean)).encode(
-        x=alt.X(**_column("keep_fraction", "share of source classes kept", domain=[0, 1])),
+        x=alt.X(**_column("keep_fraction", "share of the source's groups kept", domain=[0, 1])),
         color=alt.Color(**_column("method", "method", "N")),
         tooltip=["method:N", "keep_fraction:Q", "accuracy:Q", "low:Q", "high:Q", "pretrain_steps:Q"],
     )
@@ -110,7 +121,9 @@ def pruning(outcomes: pl.DataFrame) -> Figure:
 
 def probe_curves(curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str, str]) -> Figure:
     """Return error against labels, both heads, mean and range over seeds, on the encoder picked for each target."""
-    chosen = pl.DataFrame({"target": list(picked), "encoder": list(picked.values())})
+    chosen = pl.DataFrame(
+        {"target": list(picked), "encoder": list(picked.values())}, schema=dict.fromkeys(("target", "encoder"), pl.String)
+    )
     mean = (
         curves.join(chosen, on=["target", "encoder"])
         .group_by("target", "encoder", "head", "m")
@@ -121,7 +134,7 @@ def probe_curves(curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str
     )
     base = alt.Chart(_data(mean)).encode(
         x=alt.X(**_column("m", "training labels", type="log", nice=False), axis=alt.Axis(values=LABEL_TICKS)),
-        color=alt.Color(**_column("head", "head", "N")),
+        color=alt.Color(**_column("head", "head", "N"), legend=alt.Legend(symbolOpacity=1)),
     )
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     line = base.mark_line(point=True).encode(
@@ -167,7 +180,7 @@ def language_effects(effects: pl.DataFrame) -> Figure:
         tooltip=["task:N", "term:N", "beta_standardised:Q", "ci_low:Q", "ci_high:Q", "p_value:Q", "vif:Q"],
     )
     interval = base.mark_rule(color=NEUTRAL).encode(x=alt.X(**_column("ci_low", "standardised effect")), x2=alt.X2("ci_high:Q"))
-    point = base.mark_point(filled=True, size=60, color=NEUTRAL).encode(x=alt.X("beta_standardised:Q"))
+    point = base.mark_point(filled=True, size=60, opacity=1, color=NEUTRAL).encode(x=alt.X("beta_standardised:Q"))
     return (
         (interval + point).properties(width=1.5 * PANEL, height=HEIGHT).facet(facet=alt.Facet("task:N", title=None), columns=2)
     )

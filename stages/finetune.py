@@ -6,7 +6,6 @@ seeds each, on a small budget of training images. Finished runs are kept in the 
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -21,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages import encoders, entry, seeds, training
-from stages.artifacts import atomic, store, tables, weights
+from stages.artifacts import store, tables, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.artifacts.features import FeatureSet
-from stages.errors import InputProblem, nearest
+from stages.device import pick_device
+from stages.errors import InputProblem
 from stages.params import Params
 from stages.probe.logistic import LogisticProbe
 
-CODE = ("finetune.py", "training.py", "encoders", "datasets/decoding.py", "probe/logistic.py", "probe/heads.py")
-PROVENANCE = ("source", "origin", "training", "classes")  # of a card; results depend on the rest
+CODE = ("finetune.py", "training.py", "device.py", "encoders", "datasets/decoding.py", "probe/logistic.py", "probe/heads.py")
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ def main(settings: Params, name: str) -> None:
     Raises:
         InputProblem: no such encoder, weights, features or dataset, or a target without training or test images.
     """
-    if name not in settings.encoders:
-        raise InputProblem(f"there is no encoder {name!r}; {nearest(name, settings.encoders)}", where="params.yaml: encoders")
+    settings.encoder(name)  # an unknown name ends here, before anything is computed
     benches = [Bench(settings, name, Dataset.open(target)) for target in dict.fromkeys(settings.targets)]
     rows = [
         {"target": bench.dataset.name, "encoder": name, "mode": mode, "seed": seed, **asdict(bench.outcome(mode, seed))}
@@ -65,7 +63,7 @@ class Bench:
 
     def __init__(self, settings: Params, name: str, dataset: Dataset) -> None:
         self.settings, self.name, self.dataset = settings, name, dataset
-        self.device = training.pick_device(settings.run)
+        self.device = pick_device(settings.run)
         budget = settings.finetune
         self.recipe = training.Recipe(
             budget.epochs, budget.batch_size, budget.learning_rate, budget.weight_decay, settings.run.precision
@@ -80,11 +78,11 @@ class Bench:
     def outcome(self, mode: str, seed: int) -> Outcome:
         """Return one run's outcome from the store, or measure it and keep it there."""
         folder = store.folder("finetune", store.key(self._inputs(mode, seed), CODE))
-        kept = folder / "outcome.json"
-        if kept.is_file():
-            return Outcome(**json.loads(kept.read_text(encoding="utf-8")))
+        account = training.kept_account(folder / "outcome.json")
+        if account is not None:
+            return Outcome(**account)
         outcome = self._linear(seed) if mode == "linear" else self._full(seed, folder / "checkpoints")
-        atomic.write_text(kept, json.dumps(asdict(outcome), sort_keys=True) + "\n")
+        training.keep_account(folder / "outcome.json", asdict(outcome))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         line = f"finetune {self.name} on {self.dataset.name}, {mode}, seed {seed}: accuracy {outcome.accuracy:.4f}"
         print(line, file=sys.stderr)
@@ -96,8 +94,8 @@ class Bench:
         if mode == "linear":
             kept = self.features.facts["files"][self.features.facts["layers"][self.layer]]
             return {**shared, "features": kept, "c": self.settings.finetune.linear_c}
-        card = {key: value for key, value in asdict(self.card).items() if key not in PROVENANCE}
-        return {**shared, "card": card, "recipe": asdict(self.recipe), "seed": self._seed(seed), "device": self.device.type}
+        training_too = {"recipe": asdict(self.recipe), "seed": self._seed(seed), "device": self.device.type}
+        return {**shared, "card": self.card.what_matters(), **training_too}
 
     def _seed(self, seed: int) -> int:
         return seeds.integer_seed(self.settings.run.seed, "finetune", self.dataset.name, self.name, seed)
@@ -110,7 +108,7 @@ class Bench:
     @property
     def layer(self) -> str:
         """Return the layer under the linear head: what the encoder's own head sees, else the last one listed."""
-        return self.settings.encoders[self.name].head_layer
+        return self.settings.encoder(self.name).head_layer
 
     def _linear(self, seed: int) -> Outcome:
         """Fit a logistic head on cached features."""
@@ -118,7 +116,7 @@ class Bench:
         rows = rows[self.features.index["id"].gather(rows).is_in(self.ids[seed]).to_numpy()]
         labels = self.features.labels()
         if len(np.unique(labels[rows])) < 2:
-            where, next_step = str(self.dataset.path), "add images of another class"
+            where, next_step = str(self.dataset.path), "add images of another class, then `dvc repro`"
             raise InputProblem("the training images are of one class", where=where, next_step=next_step)
         head = LogisticProbe(c=self.settings.finetune.linear_c)
         head.fit(np.asarray(self.features.layer(self.layer)[rows], dtype=np.float32), labels[rows])
@@ -144,8 +142,10 @@ class Bench:
         return self._pixels("test", None)
 
     def _pixels(self, split: Split, ids: list[str] | None) -> tuple[Tensor, Tensor]:
-        preprocess, limit = encoders.Preprocess.of(self.card), self.settings.ingest.max_pixels
-        return training.load_pixels(self.dataset, split, preprocess, max_pixels=limit, ids=ids)
+        return training.load_pixels(
+            self.dataset, split, encoders.Preprocess.of(self.card), max_pixels=self.settings.ingest.max_pixels, ids=ids,
+            workers=self.settings.run.decoding_workers,
+        )  # fmt: skip
 
     def _full(self, seed: int, checkpoints: Path) -> Outcome:
         """Train all weights, under a new head, and classify the whole test split."""

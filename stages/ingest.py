@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +20,7 @@ from stages.datasets import KINDS, Raw, validate_entry
 from stages.datasets.decoding import Undecodable, decode_image
 from stages.datasets.splitting import assign, class_order, counts
 from stages.errors import InputProblem, nearest
-from stages.params import Ingest, Params, Run
+from stages.params import EDIT, Ingest, Params
 
 BLOCK_IMAGES, BLOCK_BYTES = 32, 8_000_000  # what a worker takes at once: enough to hide the hand-over
 BLOCKS_AHEAD = 3  # per worker; bounds the memory, whatever the number of images
@@ -50,23 +48,24 @@ def main(settings: Params, name: str) -> None:
     """
     known = settings.all_datasets
     if name not in known:
-        raise InputProblem(f"there is no dataset {name!r}; {nearest(name, known)}", where="params.yaml: datasets")
+        what = f"there is no dataset {name!r}; {nearest(name, known)}"
+        raise InputProblem(what, where="params.yaml: datasets", next_step=EDIT)
     limits, where = settings.ingest, f"dataset {name}"
     options = validate_entry(name, known[name])
-    started = time.perf_counter()
     source = KINDS[known[name].kind].read(options)
     with atomic.new_folder(dataset_path(name)) as folder:
         shards = Shards(folder, limits.shard_megabytes * 1_000_000)
         with progress.bar(f"ingest {name}", source.total, "images") as advance:
-            for seen in look_at(source.rows, limits, workers(settings.run)):
+            for seen in look_at(source.rows, limits, settings.run.decoding_workers):
                 shards.add(seen)
                 advance(1)
         rows = shards.finish()
-        seconds = time.perf_counter() - started
         _check_quarantine(shards, limits, where)
         if rows["id"].is_duplicated().any():
             twice = rows.filter(rows["id"].is_duplicated())["id"][0]
-            raise InputProblem(f"two images have the id {twice!r}", where=where, next_step="rename one of them")
+            raise InputProblem(
+                f"two images have the id {twice!r}", where=where, next_step="rename one of them, then `dvc repro`"
+            )
         try:
             rows = assign(rows, val_fraction=limits.val_fraction, test_fraction=limits.test_fraction)
         except InputProblem as problem:
@@ -83,19 +82,9 @@ def main(settings: Params, name: str) -> None:
             folder, kind="dataset", version=VERSION, inputs={"source": shards.source_key}, source_kind=known[name].kind,
             classes=classes, images=len(rows), quarantined=len(quarantine), **facts,
         )  # fmt: skip
-    print(
-        f"{name}: {len(rows):,} images, {len(classes)} classes, {len(quarantine):,} quarantined, "
-        f"{(len(rows) + len(quarantine)) / seconds:,.0f} images/s"
-    )
+    print(f"{name}: {len(rows):,} images, {len(classes)} classes, {len(quarantine):,} quarantined")
     for reason, number in _frequent(shards.quarantine):
         print(f"{name}: quarantined {number:,}: {reason}", file=sys.stderr)
-
-
-def workers(run: Run) -> int:
-    """Return how many threads decode; no output depends on it."""
-    if run.workers == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return run.workers
 
 
 def look_at(rows: Iterable[Raw], limits: Ingest, threads: int) -> Iterator[Seen]:
@@ -237,7 +226,9 @@ def _frequent(quarantine: list[tuple[str, str]]) -> list[tuple[str, int]]:
 def _check_quarantine(shards: Shards, limits: Ingest, where: str) -> None:
     bad, good = len(shards.quarantine), sum(map(len, shards._written))
     if not good and not bad:
-        raise InputProblem("holds no image", where=where, next_step="check its `path`")
+        raise InputProblem(
+            "holds no image", where=where, next_step="check its `path` in params.yaml, then `transferscope check`"
+        )
     if bad > limits.max_quarantine_fraction * (good + bad) or not good:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in _frequent(shards.quarantine))
         example, reason = min(shards.quarantine)
@@ -245,17 +236,21 @@ def _check_quarantine(shards: Shards, limits: Ingest, where: str) -> None:
             f"{bad:,} of {good + bad:,} images cannot be used ({reasons}), "
             f"more than the {limits.max_quarantine_fraction:.1%} allowed; the first is {example!r}: {reason}",
             where=where,
-            next_step="mend or remove them, or raise ingest.max_quarantine_fraction in params.yaml",
+            next_step="mend or remove them, or raise ingest.max_quarantine_fraction in params.yaml, then `dvc repro`",
         )
 
 
 def _check_use(classes: list[str], facts: dict[str, int], where: str) -> None:
     if len(classes) < 2:
-        raise InputProblem(f"has one class, {classes[0]!r}", where=where, next_step="add images of a second class")
+        raise InputProblem(
+            f"has one class, {classes[0]!r}", where=where, next_step="add images of a second class, then `dvc repro`"
+        )
     for split in ("train", "test"):
         if not facts[split]:
             raise InputProblem(
-                f"has no {split} images", where=where, next_step="add images, or change the fractions under `ingest`"
+                f"has no {split} images",
+                where=where,
+                next_step="add images, or change the fractions under `ingest` in params.yaml, then `dvc repro`",
             )
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from stages.errors import InputProblem, nearest
 
 PARAMS_FILE = Path("params.yaml")
 SLUG = re.compile(r"^[a-z0-9_]+$")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+CRON_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 7)}
+EDIT = f"edit {PARAMS_FILE}, then `transferscope check`"
 
 
 def _slug(name: str) -> str:
@@ -28,6 +34,30 @@ def _once(items: list[Any]) -> list[Any]:
     if twice:
         raise ValueError(f"{twice[0]!r} is named twice")
     return items
+
+
+def _cron(text: str) -> str:
+    """Check the form alone; the fields' order and names are those of crontab(5)."""
+    fields = text.split()
+    if len(fields) != len(CRON_FIELDS):
+        raise ValueError(f"{text!r} has {len(fields)} fields instead of five: {', '.join(CRON_FIELDS)}")
+    for written, (name, (low, high)) in zip(fields, CRON_FIELDS.items(), strict=True):
+        valid = {str(number) for number in range(low, high + 1)} | set({"month": MONTHS, "weekday": WEEKDAYS}.get(name, ()))
+        for part in written.lower().split(","):
+            span, *steps = part.split("/")
+            ends = [end.lstrip("0") or end[-1:] for end in span.split("-")]  # 05 is 5, and 00 is 0
+            known = span == "*" or (len(ends) <= 2 and valid.issuperset(ends))
+            if not known or len(steps) > 1 or not all(step.isascii() and step.isdigit() and int(step) for step in steps):
+                raise ValueError(f"{part!r} in {text!r} is no {name}: write *, or {low} to {high}, as in 1,5 or 1-5 or */2")
+    return text
+
+
+def _timezone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
+        raise ValueError(f"there is no timezone {name!r}; {nearest(name, zoneinfo.available_timezones())}") from None
+    return name
 
 
 T = TypeVar("T")
@@ -53,6 +83,13 @@ class Run(Section):
     threads: Count = (
         1  # of torch and BLAS, in each stage; fixed here because the order of sums, and so the last bit, depends on it
     )
+
+    @property
+    def decoding_workers(self) -> int:
+        """Return how many threads decode images, "auto" being one for each core of this process; no output depends on it."""
+        if self.workers != "auto":
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class DatasetEntry(BaseModel):
@@ -97,12 +134,33 @@ class FileWeights(Section):
     file: Path
 
 
+def _weights_form(value: Any) -> str | None:
+    """Return the tag of the form of `weights` that a value is in; as in `explain`, the user never wrote the capitals."""
+    if isinstance(value, PretrainWeights) or (isinstance(value, dict) and list(value) == ["pretrain"]):
+        return "Pretrain"
+    if isinstance(value, FileWeights) or (isinstance(value, dict) and list(value) == ["file"]):
+        return "File"
+    return "Word" if value in ("hub", "random") else None
+
+
+WeightsForm = Annotated[
+    Annotated[Literal["hub", "random"], Tag("Word")]
+    | Annotated[PretrainWeights, Tag("Pretrain")]
+    | Annotated[FileWeights, Tag("File")],
+    Discriminator(
+        _weights_form,
+        custom_error_type="weights_form",
+        custom_error_message="is none of hub, random, {pretrain: <dataset>} and {file: <path>}",
+    ),
+]
+
+
 class Encoder(Section):
     """One timm model with its weights, the layers to tap, and overrides of timm's own data config."""
 
     arch: str
     arch_args: dict[str, Any] = {}
-    weights: Literal["hub", "random"] | PretrainWeights | FileWeights
+    weights: WeightsForm
     layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]
     input_size: Annotated[int, Field(ge=8)] | None = None  # pixels, square
     mean: float | tuple[float, ...] | None = None
@@ -204,8 +262,8 @@ class Recommend(Section):
 class Schedule(Section):
     """When `transferscope serve` runs the pipeline."""
 
-    cron: str = "0 3 * * *"
-    timezone: str = "UTC"
+    cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
     jobs: Count = 1
 
 
@@ -231,6 +289,13 @@ class Params(Section):
     def all_datasets(self) -> dict[str, DatasetEntry]:
         """Return the datasets of both groups by name."""
         return {**self.datasets.packaged, **self.datasets.files}
+
+    def encoder(self, name: str) -> Encoder:
+        """Return an encoder by name; raises InputProblem with the nearest names where there is none."""
+        if name not in self.encoders:
+            what = f"there is no encoder {name!r}; {nearest(name, self.encoders)}"
+            raise InputProblem(what, where=f"{PARAMS_FILE}: encoders", next_step=EDIT)
+        return self.encoders[name]
 
     @model_validator(mode="after")
     def _names_exist(self) -> Params:
@@ -298,6 +363,8 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: tuple[str, .
         wrong, expected = str(first["input"]), str(first["ctx"]["expected"])
         close = difflib.get_close_matches(wrong, re.findall(r"'([^']+)'", expected), n=1)
         return f"{shown}: {wrong!r} is not one of {expected}" + (f"; did you mean {close[0]!r}?" if close else "")
+    if first["type"] == "weights_form":
+        return f"{shown}: {first['input']!r} {first['msg']}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{shown}: {message}" if shown and not message.startswith(shown) else message
 

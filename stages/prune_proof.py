@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from stages import encoders, entry, seeds, training
-from stages.artifacts import atomic, pruning, store, tables, weights
+from stages.artifacts import pruning, store, tables, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
+from stages.device import pick_device
 from stages.params import Params, PrunePair
 from stages.probe.logistic import LogisticProbe
 
-CODE = ["prune_proof.py", "training.py", "encoders", "datasets/decoding.py", "probe/logistic.py"]
+CODE = ("prune_proof.py", "training.py", "device.py", "encoders", "datasets/decoding.py", "probe/logistic.py", "probe/heads.py")
 BATCH = 256  # images through the network at once when features are taken
 
 
@@ -58,7 +59,7 @@ class Bench:
         self.source, self.target = Dataset.open(pair.source), Dataset.open(pair.target)
         self.card = weights.read_card(pair.surrogate)
         self.preprocess = encoders.Preprocess.of(self.card)
-        self.device = training.pick_device(settings.run)
+        self.device = pick_device(settings.run)
         asked = settings.pretrain
         self.recipe = training.Recipe(
             epochs=asked.epochs,
@@ -90,16 +91,16 @@ class Bench:
 
     def _pixels(self, dataset: Dataset, split: Split) -> tuple[Tensor, Tensor]:
         require_split(dataset.rows, split, dataset.name)
-        return training.load_pixels(dataset, split, self.preprocess, max_pixels=self.settings.ingest.max_pixels)
+        limit, workers = self.settings.ingest.max_pixels, self.settings.run.decoding_workers
+        return training.load_pixels(dataset, split, self.preprocess, max_pixels=limit, workers=workers)
 
     def key(self, run: Run) -> str:
         """Return the content key of a run: methods that keep the same images share one run."""
-        card = {name: value for name, value in asdict(self.card).items() if name in _CARD_MATTERS}
         content = {
             "source": self.source.identity,
             "target": self.target.identity,
             "ids": sorted(run.ids),
-            "card": card,
+            "card": self.card.what_matters(tensors=False),
             "recipe": asdict(self.recipe),
             "seed": self.seed_of(run),
             "device": self.device.type,
@@ -148,9 +149,6 @@ class Bench:
         return torch.cat(parts).numpy()
 
 
-_CARD_MATTERS = ("arch", "arch_args", "input_size", "mean", "std", "interpolation", "crop_pct")
-
-
 def plan(settings: Params, pair: PrunePair, source_ids: tuple[str, ...]) -> Iterator[Run]:
     """Yield every run of a pair: the full source, none of it, and what each method keeps at each fraction."""
     for seed in range(settings.prune.seeds):
@@ -165,13 +163,12 @@ def plan(settings: Params, pair: PrunePair, source_ids: tuple[str, ...]) -> Iter
 def finished(bench: Bench, run: Run, key: str) -> Outcome:
     """Return a run's outcome from the store, or measure it and keep it there under `key`."""
     folder = store.folder("proof", key)
-    kept = folder / "outcome.json"
-    if kept.is_file():
-        content = json.loads(kept.read_text(encoding="utf-8"))
-        return Outcome(**{field.name: content[field.name] for field in fields(Outcome)})
+    account = training.kept_account(folder / "outcome.json")
+    if account is not None:
+        return Outcome(**account)
     started = time.perf_counter()
     outcome = bench.measure(run, folder / "checkpoints")
-    atomic.write_text(kept, json.dumps(asdict(outcome), indent=1, sort_keys=True) + "\n")
+    training.keep_account(folder / "outcome.json", asdict(outcome))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     seconds = time.perf_counter() - started
     print(

@@ -14,6 +14,17 @@ TARGET_EXAMPLES = "how many target examples"
 QUESTIONS = (ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES)
 
 
+def picks(scores: pl.DataFrame, metric: str) -> dict[str, tuple[str, str]]:
+    """Return target -> (encoder, layer) that `metric` ranks first; targets where it is not defined are left out.
+
+    Args:
+        scores: rows of the table `transferability`.
+        metric: name of one of its metrics.
+    """
+    first = scores.filter((pl.col("metric") == metric) & (pl.col("rank") == 1)).sort("target")
+    return {target: (encoder, layer) for target, encoder, layer in first.select("target", "encoder", "layer").iter_rows()}
+
+
 def by_question(recommendations: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield each question that has answers, with its rows of the table `recommendations`."""
     for question in QUESTIONS:

@@ -7,26 +7,31 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from stages import entry
 from stages.artifacts import tables
+from stages.languages.predict import COVERAGE
 from stages.params import Params
-from stages.prune import smallest_fraction
-from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES
+from stages.prune.savings import CONFIDENCE, smallest_fraction
+from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
 
 Row = dict[str, Any]
 
+NO_ANSWER = "no answer"
+SAME = 1e-12  # spread of differences of error that is rounding; all labels are one draw, whatever the seed
 CONTROLS = ("random", "reversed")  # what a pruning method has to beat
 
 
 def main(settings: Params, _name: str) -> None:
     """Write `recommendations` from the other result tables."""
-    load = tables.load
-    chosen = list(encoders(load("transferability"), load("finetuned"), load("agreement"), settings.recommend.metric))
-    picked = {row["target"]: str(row["answer"]).partition(", layer ")[0] for row in chosen}
+    load, wanted = tables.load, settings.recommend
+    scores = load("transferability")
+    layers = {name: encoder.head_layer for name, encoder in settings.encoders.items()}
+    picked = picks(scores, wanted.metric)
     rows = [
-        *chosen,
-        *heads(load("probe_curves"), load("probe_crossover"), picked, settings.recommend.labels_at_hand),
+        *encoders(scores, load("finetuned"), load("agreement"), wanted.metric, layers),
+        *heads(load("probe_curves"), load("probe_crossover"), picked, wanted.labels_at_hand, settings.probe.layer),
         *source_data(load("pruning_outcomes"), settings.prune.tolerance),
         *source_languages(load("source_languages")),
         *target_examples(load("fewshot_curves"), settings.languages.goal),
@@ -41,24 +46,33 @@ def _answer(question: str, target: str, answer: str, evidence: str, margin: floa
     }  # fmt: skip
 
 
-def encoders(scores: pl.DataFrame, finetuned: pl.DataFrame, agreement: pl.DataFrame, metric: str) -> Iterator[Row]:
-    """Yield, per target, the encoder and layer that `metric` ranks first, and what fine-tuning says of that choice."""
+def encoders(
+    scores: pl.DataFrame, finetuned: pl.DataFrame, agreement: pl.DataFrame, metric: str, layers: dict[str, str]
+) -> Iterator[Row]:
+    """Yield, per target, the encoder and layer that `metric` ranks first, and what fine-tuning says of that choice.
+
+    `layers` names each encoder's head layer, of which the accuracies and the agreement are; a pick of another one says so.
+    """
     ranked = scores.filter(pl.col("metric") == metric).sort("target", "rank", nulls_last=True)
     truth = finetuned.group_by("target", "encoder", "mode").agg(pl.col("accuracy").mean())
-    for (target,), group in ranked.group_by(["target"], maintain_order=True):
-        first = group.row(0, named=True)
-        if first["score"] is None:
-            yield _answer(ENCODER, str(target), "no answer", f"{metric} is not defined for any encoder", None, first["warning"])
+    picked = picks(scores, metric)
+    for (name,), group in ranked.group_by(["target"], maintain_order=True):
+        target, first = str(name), group.row(0, named=True)
+        if target not in picked:
+            yield _answer(ENCODER, target, NO_ANSWER, f"{metric} is not defined for any encoder", None, first["warning"])
             continue
-        others = group.filter((pl.col("encoder") != first["encoder"]) & pl.col("score").is_not_null())
+        encoder, layer = picked[target]
+        others = group.filter((pl.col("encoder") != encoder) & pl.col("score").is_not_null())
         margin = abs(first["score"] - others["score"][0]) if len(others) else None
         notes = [] if first["warning"] is None else [str(first["warning"])]
+        if layer != layers[encoder]:
+            notes.append(f"accuracy and agreement are of layer {layers[encoder]}")
         parts = [f"{metric} {first['score']:.3f}"]
         for mode in truth.filter(pl.col("target") == target)["mode"].unique().sort():
             of_mode = truth.filter((pl.col("target") == target) & (pl.col("mode") == mode)).sort(
                 "accuracy", "encoder", descending=[True, False]
             )
-            got = of_mode.filter(pl.col("encoder") == first["encoder"])["accuracy"]
+            got = of_mode.filter(pl.col("encoder") == encoder)["accuracy"]
             best = of_mode.row(0, named=True)
             if len(got):
                 parts.append(f"{mode} fine-tuning {got[0]:.3f} (best {best['accuracy']:.3f}, {best['encoder']})")
@@ -69,46 +83,83 @@ def encoders(scores: pl.DataFrame, finetuned: pl.DataFrame, agreement: pl.DataFr
                 parts.append(f"agreement with {row['mode']} {row['weighted_kendall']:.2f}{interval}")
                 if row["ci_low"] is not None and row["ci_low"] <= 0:
                     notes.append(f"on {row['n_encoders']} encoders the agreement with {row['mode']} may be chance")
-        answer = f"{first['encoder']}, layer {first['layer']}"
-        yield _answer(ENCODER, str(target), answer, "; ".join(parts), margin, "; ".join(notes) or None)
+        yield _answer(ENCODER, target, f"{encoder}, layer {layer}", "; ".join(parts), margin, "; ".join(notes) or None)
 
 
-def error_at(curve: pl.DataFrame, m: int) -> float:
-    """Return the mean error at `m` labels, linear in log m between the measured sizes, the nearest one outside them.
+def errors_at(curve: pl.DataFrame, m: int) -> dict[int, float]:
+    """Return seed -> error at `m` labels, linear in log m between the measured sizes, the nearest one outside them.
 
     Args:
-        curve: columns m and error, any number of seeds.
+        curve: columns m, seed and error of one head.
         m: labels, >= 1.
     """
-    mean = curve.group_by("m").agg(pl.col("error").mean()).sort("m")
-    return float(np.interp(np.log(m), np.log(mean["m"].to_numpy()), mean["error"].to_numpy()))
+    return {
+        int(seed): float(np.interp(np.log(m), np.log(group["m"].to_numpy()), group["error"].to_numpy()))
+        for (seed,), group in curve.sort("seed", "m").group_by(["seed"], maintain_order=True)
+    }
 
 
-def heads(curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str, str], labels: int) -> Iterator[Row]:
-    """Yield, per target, the head with the least expected error at `labels` labels on the encoder picked for it."""
-    for target, encoder in sorted(picked.items()):
-        mine = curves.filter((pl.col("target") == target) & (pl.col("encoder") == encoder))
-        if mine.is_empty():
+def heads(
+    curves: pl.DataFrame, crossover: pl.DataFrame, picked: dict[str, tuple[str, str]], labels: int, layer: str
+) -> Iterator[Row]:
+    """Yield, per target, the head with the least expected error at `labels` labels on the encoder picked for it.
+
+    Args:
+        curves: `probe_curves` rows, all measured on `layer`.
+        crossover: `probe_crossover` rows.
+        picked: target -> (encoder, layer), as `picks` gives it; a target that is not in it gets no answer.
+        labels: that are at hand.
+        layer: whose features the heads were fitted on.
+    """
+    for target in curves["target"].unique().sort().to_list():
+        if target not in picked:
+            evidence = "no encoder is picked for this target, because the metric is not defined for any"
+            yield _answer(HEAD, target, NO_ANSWER, evidence, None, None)
             continue
-        errors = {
-            str(head): error_at(group, labels)
-            for (head,), group in mine.sort("head", "m").group_by(["head"], maintain_order=True)
-        }
+        encoder, best_layer = picked[target]
+        mine = curves.filter((pl.col("target") == target) & (pl.col("encoder") == encoder))
+        by_head = {
+            str(head): errors_at(group, labels)
+            for (head,), group in mine.sort("head").group_by(["head"], maintain_order=True)
+        }  # fmt: skip
+        errors = {head: sum(found.values()) / len(found) for head, found in by_head.items()}
         order = sorted(errors, key=lambda head: (errors[head], head))
         margin = errors[order[1]] - errors[order[0]] if len(order) > 1 else None
         crossing = crossover.filter((pl.col("target") == target) & (pl.col("encoder") == encoder)).row(0, named=True)
-        evidence = f"on {encoder} at {labels} labels: " + ", ".join(f"{head} error {errors[head]:.3f}" for head in order)
+        evidence = f"on {encoder}, layer {layer}, at {labels} labels: "
+        evidence += ", ".join(f"{head} error {errors[head]:.3f}" for head in order)
         evidence += f"; regime {crossing['regime']}"
         if crossing["m_star"] is not None:
-            interval = "" if crossing["ci_low"] is None else f" [{crossing['ci_low']:.0f}, {crossing['ci_high']:.0f}]"
-            evidence += f", crossing at {crossing['m_star']:.0f} labels{interval}"
+            evidence += f", crossing at {crossing['m_star']:.0f} labels"
+            if crossing["ci_low"] is not None:
+                evidence += f" [{crossing['ci_low']:.0f}, {crossing['ci_high']:.0f}] of the resamples that cross"
+        notes = []
+        if best_layer != layer:
+            notes.append(f"the heads were measured on layer {layer}, the picked layer is {best_layer}")
         low, high = int(mine["m"].min()), int(mine["m"].max())  # type: ignore[arg-type]  # m is never null
-        outside = None if low <= labels <= high else f"{labels} labels lie outside the measured {low} to {high}"
-        yield _answer(HEAD, target, order[0], evidence, margin, outside)
+        if not low <= labels <= high:
+            notes.append(f"{labels} labels lie outside the measured {low} to {high}")
+        if len(order) > 1:
+            notes += _doubt(by_head[order[0]], by_head[order[1]], order[1])
+        yield _answer(HEAD, target, order[0], evidence, margin, "; ".join(notes) or None)
+
+
+def _doubt(first: dict[int, float], second: dict[int, float], name: str) -> list[str]:
+    """Return a warning where the errors of two heads, seed by seed, do not show that the first is better."""
+    gaps = np.array([second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())])
+    if len(gaps) < 2:
+        return [f"one seed does not tell whether {name} is worse"]
+    if np.ptp(gaps) < SAME:
+        return [f"every seed finds the same difference to {name}, which leaves its interval unknown"]
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    low, high = float(gaps.mean()) - half, float(gaps.mean()) + half
+    if low > 0:
+        return []
+    return [f"{name} may be as good: its error is {low:+.3f} to {high:+.3f} above over {len(gaps)} seeds"]
 
 
 def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
-    """Yield, per source and target, the smallest share of source classes that costs at most `tolerance` of accuracy.
+    """Yield, per source and target, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
 
     A method is preferred to chance at the same share; the reversed order is a control and never the answer.
     """
@@ -135,8 +186,8 @@ def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
             notes.append(f"the interval does not rule out a loss above {tolerance}")
         controls = enough.filter(pl.col("control") & (pl.col("keep_fraction") <= best["keep_fraction"]))["method"].to_list()
         if controls:
-            notes.append(f"{' and '.join(controls)} selection is as good: which classes are kept does not show here")
-        answer = f"keep {best['keep_fraction']:.0%} of the classes by {best['method']}"
+            notes.append(f"{' and '.join(controls)} selection is as good: which groups are kept does not show here")
+        answer = f"keep {best['keep_fraction']:.0%} of the source's groups by {best['method']}"
         yield _answer(SOURCE_DATA, pair, answer, evidence, tolerance - best["accuracy_gap"], "; ".join(notes) or None)
 
 
@@ -151,7 +202,7 @@ def source_languages(ranked: pl.DataFrame) -> Iterator[Row]:
         )
         warning = None
         if len(covered) > 1:
-            warning = f"the 90% set holds {len(covered)} of {len(group)} sources"
+            warning = f"the {COVERAGE:.0%} set holds {len(covered)} of {len(group)} sources"
         yield _answer(SOURCE_LANGUAGE, f"{task}/{target}", str(first["source"]), evidence, margin, warning)
 
 

@@ -24,7 +24,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            raise InputProblem(f"there is no {self.kind} named {name!r}; {nearest(name, self._entries)}")
+            raise InputProblem(
+                f"there is no {self.kind} named {name!r}; {nearest(name, self._entries)}",
+                next_step="edit params.yaml, then `transferscope check`",
+            )
         entry = self._entries[name]
         if isinstance(entry, str):
             module, attribute = entry.split(":")

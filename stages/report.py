@@ -16,7 +16,7 @@ from great_tables import GT
 from stages import entry
 from stages.artifacts import atomic, tables
 from stages.params import Params
-from stages.prune import smallest_fraction
+from stages.prune.savings import smallest_fraction
 from stages.questions import by_question
 from stages.sections import Results, Section, sections
 
@@ -52,8 +52,11 @@ def metrics(settings: Params, results: Results) -> dict[str, Any]:
     kept = smallest_fraction(results["pruning_outcomes"], settings.prune.tolerance)
     return {
         "rank": {
-            "mean_weighted_kendall": _rounded(trust["weighted_kendall"].mean()),
-            "mean_top1_regret": _rounded(trust["top1_regret"].mean()),
+            str(mode): {
+                "mean_weighted_kendall": _rounded(group["weighted_kendall"].mean()),
+                "mean_top1_regret": _rounded(group["top1_regret"].mean()),
+            }
+            for (mode,), group in trust.sort("mode", "target").group_by(["mode"], maintain_order=True)
         },
         "best_accuracy": {target: _rounded(accuracy) for target, accuracy in best.iter_rows()},
         "smallest_fraction": {
@@ -105,7 +108,7 @@ def answers(recommendations: pl.DataFrame) -> str:
             .tab_options(table_width="100%")
         )
         unfolded = " open" if len(group) <= FEW else ""
-        summary = f"{question.capitalize()}? <small>{len(group)} answers</small>"
+        summary = f"{question.capitalize()}? <small>{len(group)} answer{'s' if len(group) > 1 else ''}</small>"
         parts.append(f'<details{unfolded}><summary>{summary}</summary><div class="wide">{table.as_raw_html()}</div></details>')
     return "\n".join(parts)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from stages import entry
 from stages.artifacts import atomic, manifest
 from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem, nearest
-from stages.params import Encoder, FileWeights, Params, PretrainWeights
+from stages.params import EDIT, Encoder, FileWeights, Params, PretrainWeights
 
 SOURCES = Path("data/sources")
 WEIGHT_FILES = Path("data/raw/weights")
@@ -33,22 +32,23 @@ def made_of(name: str, encoder: Encoder) -> dict[str, str]:
     if isinstance(encoder.weights, PretrainWeights):
         return {"dataset": encoder.weights.pretrain, "identity": Dataset.open(encoder.weights.pretrain).identity}
     if isinstance(encoder.weights, FileWeights):
-        return {"sha256": manifest.sha256(_weight_file(name, encoder.weights.file))}
+        return {"sha256": manifest.sha256(weight_file(encoder.weights.file, f"params.yaml: encoders.{name}.weights.file"))}
     return {}
 
 
-def _weight_file(name: str, path: Path) -> Path:
-    where = f"params.yaml: encoders.{name}.weights.file"
+def weight_file(path: Path, where: str) -> Path:
+    """Return `path`, which params.yaml names at `where`; raises InputProblem unless it is a file below data/raw/weights."""
     # Compared as written, not resolved: DVC may link files into the folder.
-    if not Path(os.path.relpath(path)).is_relative_to(WEIGHT_FILES):
+    if ".." in path.parts or WEIGHT_FILES not in path.parents:
         raise InputProblem(
-            f"{path} is outside {WEIGHT_FILES}, the folder that DVC watches for weights", where=where,
-            next_step=f"put it there and write `file: {WEIGHT_FILES / path.name}`",
-        )  # fmt: skip
+            f"{path} is outside {WEIGHT_FILES}, the folder that DVC watches for weights",
+            where=where,
+            next_step=f"copy or link it there and write `file: {WEIGHT_FILES / path.name}`, then `transferscope check`",
+        )
     if not path.is_file():
         present = [member.relative_to(WEIGHT_FILES).as_posix() for member in WEIGHT_FILES.rglob("*") if member.is_file()]
-        relative = Path(os.path.relpath(path)).relative_to(WEIGHT_FILES).as_posix()
-        raise InputProblem(f"{path} does not exist; in {WEIGHT_FILES}: {nearest(relative, present)}", where=where)
+        near = nearest(path.relative_to(WEIGHT_FILES).as_posix(), present)
+        raise InputProblem(f"{path} does not exist; in {WEIGHT_FILES}: {near}", where=where, next_step=EDIT)
     return path
 
 

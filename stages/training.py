@@ -11,7 +11,7 @@ random reads of one image each, which a solid-state disk serves faster than a CP
 
 from __future__ import annotations
 
-import contextlib
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -29,15 +29,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages import params, seeds
-from stages.artifacts import atomic, store
+from stages import seeds
+from stages.artifacts import atomic, manifest, store
 from stages.artifacts.dataset import Dataset, Split
 from stages.datasets.decoding import Undecodable, decode_image
+from stages.device import autocast
 from stages.errors import InputProblem
 from stages.progress import bar
 
 IN_MEMORY = 2 * 2**30  # bytes of pixels kept in memory
-DECODERS = 4  # threads; decoding and resizing leave Python's lock
 CHECKPOINT = "newest.pt"
 
 
@@ -74,21 +74,6 @@ class TrainLog:
     final_loss: float
 
 
-def pick_device(run: params.Run) -> torch.device:
-    """Return the device that params.yaml asks for; "auto" is CUDA, then MPS, then the CPU.
-
-    Raises:
-        InputProblem: the device asked for is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    chosen = next(name for name, found in there.items() if found) if run.device == "auto" else run.device
-    if not there[chosen]:
-        raise InputProblem(
-            f"torch finds no {chosen} device", where="params.yaml: run.device", next_step="set run.device to auto or cpu"
-        )
-    return torch.device(chosen)
-
-
 def load_pixels(
     dataset: Dataset,
     split: Split,
@@ -96,10 +81,12 @@ def load_pixels(
     *,
     max_pixels: int = 50_000_000,
     ids: Sequence[str] | None = None,
+    workers: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Decode one split, or the images `ids` of it, into uint8 pixels [n, c, h, w] and class indices int64 [n].
 
-    Rows come in the dataset's own order, whatever the order of `ids`. An empty split gives n = 0.
+    Rows come in the dataset's own order, whatever the order of `ids` and the number of `workers`, the threads that
+    decode (which leaves Python's lock). An empty split gives n = 0.
 
     Raises:
         InputProblem: an image that ingest accepted cannot be decoded any more.
@@ -121,7 +108,7 @@ def load_pixels(
     pixels = torch.empty((0, 1, 1, 1), dtype=torch.uint8)
     filled = 0
     encoded = (item for item in dataset.images([split]) if item[0] in wanted)
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
         while block := list(islice(encoded, 256)):
             for array in pool.map(prepare, block):
                 if filled == 0:
@@ -172,7 +159,8 @@ def train(
         InputProblem: fewer than two images, or the loss is no longer finite.
     """
     if len(pixels) < 2:
-        raise InputProblem(f"training needs two images or more, not {len(pixels)}", where=label or None)
+        what = f"training needs two images or more, not {len(pixels)}"
+        raise InputProblem(what, where=label or None, next_step="add training images, then `dvc repro`")
     model.to(device)
     optimizer = _optimizer(model, recipe)
     whole, rest = divmod(len(pixels), recipe.batch_size)
@@ -188,7 +176,7 @@ def train(
                 raise InputProblem(
                     f"the loss is no longer finite in epoch {epoch + 1}",
                     where=label or None,
-                    next_step=f"lower the learning rate ({recipe.learning_rate:g})",
+                    next_step=f"lower the learning rate ({recipe.learning_rate:g}) in params.yaml, then `dvc repro`",
                 )
             if path is not None:
                 state.save(path, epoch + 1, loss)
@@ -235,7 +223,7 @@ def _epoch(
         for index in _batches(len(pixels), recipe.batch_size, seeds.integer_seed(stream[0], "order", stream[1])):
             images, truth = preprocess.normalise(pixels[index].to(device)), labels[index].to(device)
             optimizer.zero_grad(set_to_none=True)
-            with _precision(device, recipe.precision):
+            with autocast(device, recipe.precision):
                 loss = batch_loss(model, images, truth)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -251,11 +239,6 @@ def batch_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(model(images), labels)
 
 
-def _precision(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    half = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
-
-
 def predict(model: nn.Module, pixels: Tensor, preprocess: Normalising, device: torch.device, batch_size: int = 256) -> Tensor:
     """Return float32 logits [n, k] of uint8 pixels [n, c, h, w], on the CPU; computed in float32 on every device."""
     model.to(device).eval()
@@ -265,6 +248,33 @@ def predict(model: nn.Module, pixels: Tensor, preprocess: Normalising, device: t
             for start in range(0, len(pixels), batch_size)
         ]
     return torch.cat(parts) if parts else torch.empty((0, 0))
+
+
+def keep_account(path: Path, account: dict[str, Any]) -> None:
+    """Write what a finished unit of work in the store came to, with a checksum; call it last."""
+    content = {"account": account, "sha256": manifest.digest(account)}
+    atomic.write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def kept_account(path: Path) -> dict[str, Any] | None:
+    """Return what `keep_account` wrote, or None where it is not there or, said in one line, damaged."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        account: dict[str, Any] = content["account"]
+        if manifest.digest(account) == content["sha256"]:
+            return account
+    except (ValueError, KeyError, TypeError):
+        pass
+    drop_damaged(path)
+    return None
+
+
+def drop_damaged(path: Path) -> None:
+    """Delete a damaged file of the store, so that its unit of work is computed again."""
+    print(f"{path}: is damaged; it is dropped and computed again", file=sys.stderr)
+    path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

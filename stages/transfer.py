@@ -5,11 +5,7 @@ python -m stages.transfer
 
 from __future__ import annotations
 
-import sys
-
 import polars as pl
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stages import entry
 from stages.artifacts import tables
@@ -18,6 +14,7 @@ from stages.languages import PAIR_FEATURES, TASKS, known_languages
 from stages.languages.corpus import gather
 from stages.languages.measure import measure_task
 from stages.params import Params
+from stages.progress import bar
 
 
 def main(settings: Params, name: str = "") -> None:
@@ -32,10 +29,8 @@ def main(settings: Params, name: str = "") -> None:
                 next_step="edit it, then `dvc repro transfer`",
             )
     features = {name: PAIR_FEATURES[name] for name in sorted(section.features or PAIR_FEATURES)}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     total = len(section.tasks) * section.seeds * len(set(section.languages))
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("targets measured", total=total)
+    with bar("transfer", total, "targets") as advance:
 
         def measured(task: str) -> pl.DataFrame:
             return measure_task(
@@ -46,7 +41,7 @@ def main(settings: Params, name: str = "") -> None:
                 run_seed=settings.run.seed,
                 max_source=section.max_source,
                 features=features,
-                advance=lambda: progress.advance(bar),
+                advance=lambda: advance(1),
             )
 
         pairs = pl.concat([measured(task) for task in sorted(set(section.tasks))])

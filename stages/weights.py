@@ -5,7 +5,6 @@ DVC entry: make an encoder's weights an artifact, whatever they come from (pre-t
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import torch
 from safetensors import SafetensorError
@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from stages import encoders, entry, seeds, training
 from stages.artifacts import atomic, manifest, store, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
-from stages.errors import InputProblem, TryAgain, nearest
-from stages.params import Encoder, FileWeights, Params, PretrainWeights
+from stages.device import pick_device
+from stages.errors import InputProblem, TryAgain
+from stages.params import EDIT, Encoder, FileWeights, Params, PretrainWeights
 
-CODE = ("weights.py", "training.py", "encoders", "datasets/decoding.py")
+CODE = ("weights.py", "training.py", "device.py", "encoders", "datasets/decoding.py")
 State = dict[str, Tensor]
 
 
@@ -38,9 +39,7 @@ def main(settings: Params, name: str) -> None:
         InputProblem: no such encoder, model, layer, hub weights or file, or weights that do not fit the model.
         TryAgain: the hub cannot be reached.
     """
-    if name not in settings.encoders:
-        raise InputProblem(f"there is no encoder {name!r}; {nearest(name, settings.encoders)}", where="params.yaml: encoders")
-    encoder = settings.encoders[name]
+    encoder = settings.encoder(name)
     where = f"params.yaml: encoders.{name}"
     encoders.check_layers(
         encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers, where=where
@@ -124,18 +123,37 @@ def from_hub(settings: Params, name: str, encoder: Encoder) -> tuple[State, weig
         published = get_pretrained_cfg(encoder.arch)
         model = encoders.build(encoder.arch, encoder.arch_args, num_classes=published.num_classes, pretrained=True)
     except InputProblem as problem:
-        raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
+        raise InputProblem(problem.what, where=where, next_step=problem.next_step or EDIT) from None
     except (OSError, SafetensorError) as error:  # every network failure of requests, urllib and the hub's client is an OSError
+        if refused(error):
+            raise InputProblem(
+                f"the weights of {encoder.arch} are refused ({_first_line(error)})",
+                where=where,
+                next_step=f"choose another `arch` in params.yaml or log in to the hub, then `dvc repro weights@{name}`",
+            ) from None
         raise TryAgain(
             f"the weights of {encoder.arch} cannot be fetched ({_first_line(error)})",
             where=where,
             next_step=f"check the network, then `dvc repro weights@{name}`",
         ) from None
     except (RuntimeError, ValueError) as error:
-        raise InputProblem(f"the weights of {encoder.arch} do not fit ({_first_line(error)})", where=where) from None
+        if entry.out_of_memory(error):
+            raise
+        what = f"the weights of {encoder.arch} do not fit ({_first_line(error)})"
+        raise InputProblem(what, where=where, next_step=EDIT) from None
     origin = published.hf_hub_id or published.url
     tag = published.tag or ""
     return model.state_dict(), _card(encoder, model, published.num_classes, origin, hub_classes(published.num_classes, tag))
+
+
+def refused(error: BaseException | None) -> bool:
+    """Say whether a server answered a download with a refusal that another try would meet again."""
+    while error is not None:  # the hub's client may wrap the server's answer
+        status = error.code if isinstance(error, HTTPError) else getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return 400 <= status < 500 and status not in (408, 429)  # these two: too slow, too often
+        error = error.__cause__
+    return False
 
 
 def _first_line(error: Exception) -> str:
@@ -166,7 +184,7 @@ def from_training(settings: Params, name: str, encoder: Encoder) -> tuple[State,
     model = encoders.build(encoder.arch, encoder.arch_args, num_classes=len(classes), seed=seed)
     card = _card(encoder, model, len(classes), dataset.name, classes)
     recipe = training.Recipe(**settings.pretrain.model_dump(), precision=settings.run.precision)
-    device = training.pick_device(settings.run)
+    device = pick_device(settings.run)
     inputs = {
         "dataset": dataset.identity, "card": asdict(card), "recipe": asdict(recipe), "seed": seed,
         "device": device.type, "threads": settings.run.threads,
@@ -195,7 +213,8 @@ def _train(
     preprocess = encoders.Preprocess.of(card)
 
     def pixels_of(split: Split) -> tuple[Tensor, Tensor]:
-        return training.load_pixels(dataset, split, preprocess, max_pixels=settings.ingest.max_pixels)
+        limit, workers = settings.ingest.max_pixels, settings.run.decoding_workers
+        return training.load_pixels(dataset, split, preprocess, max_pixels=limit, workers=workers)
 
     require_split(dataset.rows, "train", dataset.name)
     pixels, labels = pixels_of("train")
@@ -212,18 +231,23 @@ def _train(
 
 
 def _kept(folder: Path) -> tuple[State, dict[str, Any] | None]:
-    """Return a finished training's tensors and account, or nothing and None."""
-    if not (folder / "facts.json").is_file():
+    """Return a finished training's tensors and account, or nothing and None where they are not there or damaged."""
+    kept = training.kept_account(folder / "facts.json")
+    if kept is None:
         return {}, None
-    facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    return load_file(folder / "model.safetensors"), facts
+    tensors = folder / "model.safetensors"
+    if not tensors.is_file() or manifest.sha256(tensors) != kept["tensors"]:
+        training.drop_damaged(tensors)
+        return {}, None
+    return load_file(tensors), kept["facts"]
 
 
 def _keep(folder: Path, state: State, facts: dict[str, Any]) -> None:
     """Keep a finished training; the account is written last, and then the checkpoints are of no more use."""
     with atomic.new_file(folder / "model.safetensors") as scratch:
         save_file({key: tensor.contiguous().clone() for key, tensor in state.items()}, scratch)
-    atomic.write_text(folder / "facts.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        digest = manifest.sha256(scratch)
+    training.keep_account(folder / "facts.json", {"facts": facts, "tensors": digest})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 

@@ -23,6 +23,7 @@ def complaint(write_params: Callable[..., Path], **sections: Any) -> str:
     write_params(**sections)
     with pytest.raises(InputProblem) as caught:
         check(params.load())
+    assert caught.value.next_step
     return str(caught.value)
 
 
@@ -80,8 +81,8 @@ def test_weight_files(write_params: Callable[..., Path], project: Path) -> None:
 
     assert "nearest valid: mine.safetensors" in said("data/raw/weights/mime.safetensors")
     assert "write `file: data/raw/weights/elsewhere.pth`" in said("elsewhere.pth")
-    assert "is not below data/raw/weights" in said("data/raw/weights/../../../elsewhere.pth")
-    assert "is not below data/raw/weights" in said(str(project / "elsewhere.pth"))
+    assert "is outside data/raw/weights" in said("data/raw/weights/../../../elsewhere.pth")
+    assert "is outside data/raw/weights" in said(str(project / "elsewhere.pth"))
     assert "is none of .safetensors, .pth, .pt" in said("data/raw/weights/mine.h5")
     assert "does not exist; in data/raw/weights" in said("data/raw/weights/deep/er/mine.pth")
 
@@ -96,6 +97,7 @@ def test_datasets(write_params: Callable[..., Path], project: Path) -> None:
     message = complaint(write_params, datasets={"packaged": digits, "files": files})
     assert message == (
         "params.yaml: datasets.files.mine.path: data/raw/photo does not exist; in data/raw: nearest valid: photos (and 1 more)"
+        "\nNext: edit params.yaml, then `transferscope check`"
     )
     message = complaint(write_params, datasets={"packaged": {"digits": {**digits["digits"], "nam": 1}}})
     assert "nearest valid: name" in message

@@ -112,6 +112,13 @@ def test_end_to_end_and_each_run_once(settings: Callable[..., params.Params], ru
     assert both.filter(pl.col("target") == "digits").equals(frame)
     assert both["target"].unique().sort().to_list() == ["digits", "letters"]
 
+    # Kept outcomes that are damaged are told, dropped and measured again.
+    settings(["digits"])
+    for path in Path("data/store/finetune").glob("*/outcome.json"):
+        path.write_bytes(path.read_bytes().replace(b": 0.", b": 0.1"))
+    assert run("finetune", "--encoder", "tiny").count("outcome.json: is damaged") == 2
+    assert tables.load_parts("finetuned", ["tiny"]).equals(frame)
+
     # Without the store everything is measured again, to the same bytes.
     shutil.rmtree("data/store")
     settings(["digits"])

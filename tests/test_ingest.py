@@ -71,7 +71,10 @@ def test_an_unknown_dataset_or_option_is_answered(write_params: Callable[..., Pa
     write_params()
     done = run_stage("ingest", "--dataset", "digit")
     assert done.returncode == 2
-    assert done.stderr.strip() == "ingest@digit: params.yaml: datasets: there is no dataset 'digit'; nearest valid: digits"
+    assert done.stderr.splitlines() == [
+        "ingest@digit: params.yaml: datasets: there is no dataset 'digit'; nearest valid: digits",
+        "Next: edit params.yaml, then `transferscope check`",
+    ]
     write_params(datasets={"packaged": {"digits": {"kind": "sklearn", "name": "digitz"}}})
     done = run_stage("ingest", "--dataset", "digits")
     assert done.returncode == 2

@@ -47,6 +47,20 @@ def test_the_default_is_valid() -> None:
         ({"encoders": {"My-Net": ENCODER}}, ["My-Net", "my_net"]),
         ({"encoders": {"a": {**ENCODER, "weights": {"pretrain": "glyhps"}}}}, ["encoders.a.weights.pretrain", "digits"]),
         ({"encoders": {"a": {**ENCODER, "weights": "hubb"}}}, ["encoders.a.weights", "'hubb'", "hub"]),
+        (
+            {"encoders": {"a": {**ENCODER, "weights": {"fil": "x.pth"}}}},
+            ["encoders.a.weights: {'fil': 'x.pth'} is none of", "hub, random, {pretrain: <dataset>} and {file: <path>}"],
+        ),
+        ({"encoders": {"a": {**ENCODER, "weights": {"pretrain": 5}}}}, ["encoders.a.weights.pretrain: ", "valid string"]),
+        ({"schedule": {"cron": "0 3 * *"}}, ["schedule.cron: '0 3 * *' has 4 fields instead of five: minute, hour"]),
+        ({"schedule": {"cron": "0 24 * * *"}}, ["schedule.cron: '24' in '0 24 * * *' is no hour", "0 to 23"]),
+        ({"schedule": {"cron": "0 3 * * daily"}}, ["schedule.cron: 'daily'", "is no weekday"]),
+        ({"schedule": {"cron": "*/0 3 * * *"}}, ["schedule.cron: '*/0'", "is no minute"]),
+        (
+            {"schedule": {"timezone": "Europe/Berln"}},
+            ["schedule.timezone: ", "'Europe/Berln'", "Europe/Berlin"],
+        ),
+        ({"schedule": {"timezone": "America"}}, ["schedule.timezone: there is no timezone 'America'"]),
         ({"encoders": {"a": {**ENCODER, "layers": []}}}, ["encoders.a.layers", "at least 1"]),
         ({"encoders": {"a": {**ENCODER, "layers": ["blocks.1"]}}}, ["probe.layer", "'pooled'"]),
         ({"targets": ["digits", "digits"]}, ["targets", "'digits' is named twice"]),
@@ -160,3 +174,34 @@ def test_check_as_dvc_runs_it(write_params: Write, run_stage: Callable[..., subp
 )
 def test_the_layer_under_the_head(layers: list[str], head: str) -> None:
     assert params.Encoder.model_validate({**ENCODER, "layers": layers}).head_layer == head
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ["hub", "random", params.PretrainWeights(pretrain="digits"), params.FileWeights(file=Path("x.pth"))],
+)
+def test_the_four_forms_of_weights(weights: Any) -> None:
+    written = weights if isinstance(weights, str) else weights.model_dump()
+    assert params.Encoder.model_validate({**ENCODER, "weights": written}).weights == weights
+    assert params.Encoder.model_validate({**ENCODER, "weights": weights}).weights == weights
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * *", "*/15 0-6,12 1 JAN-mar 7", "05 00 1,15 * mon-FRI", "0 0-23/2 * 12 sun"])
+def test_schedules_in_any_form_of_crontab(cron: str) -> None:
+    from prefect.server.schemas.schedules import CronSchedule
+
+    assert params.Schedule(cron=cron, timezone="Asia/Kathmandu").cron == CronSchedule(cron=cron).cron
+
+
+def test_an_encoder_by_name(write_params: Write) -> None:
+    write_params()
+    settings = params.load()
+    assert settings.encoder("tiny") is settings.encoders["tiny"]
+    with pytest.raises(InputProblem, match=r"yaml: encoders: there is no encoder 'tny'; nearest valid: tiny\nNext: edit"):
+        settings.encoder("tny")
+
+
+def test_the_number_of_decoding_threads() -> None:
+    assert params.Run(workers=0).decoding_workers == 0
+    assert params.Run(workers=3).decoding_workers == 3
+    assert params.Run(workers="auto").decoding_workers >= 1

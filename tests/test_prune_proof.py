@@ -151,6 +151,24 @@ def test_a_new_fraction_costs_only_itself_and_the_store_may_be_lost(settings: Ca
     assert tables.load("pruning_outcomes").equals(first)
 
 
+def test_a_damaged_outcome_is_measured_again(
+    settings: Callable[..., params.Params], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"methods": ["label_mapping"], "seeds": 1}
+    main(settings(**small))
+    first, before = tables.load("pruning_outcomes"), kept_runs()
+    cut, changed = sorted(Path("data/store/proof").glob("*/outcome.json"))[:2]
+    cut.write_bytes(cut.read_bytes()[:30])
+    changed.write_bytes(changed.read_bytes().replace(b'"n_images": ', b'"n_images": 1'))
+    capsys.readouterr()
+    main(settings(**small))
+    said = capsys.readouterr().err
+    assert {path for path in (cut, changed) if f"{path}: is damaged" in said} == {cut, changed}
+    assert said.count("accuracy") == 2
+    assert tables.load("pruning_outcomes").equals(first)
+    assert kept_runs().keys() == before.keys()
+
+
 def test_a_killed_run_goes_on_where_it_was(settings: Callable[..., params.Params], run_stage: Callable[..., Any]) -> None:
     settings(methods=["label_mapping"], seeds=3)
     process = subprocess.Popen(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from stages import recommend
+from stages.probe import learning_curves
+from stages.questions import picks
+from stages.rank.agreement import agreement as agreement_of
+
+HEADS = {"a": "pooled", "b": "pooled"}
 
 
 def scores(**metric_by_encoder: float | None) -> pl.DataFrame:
@@ -52,7 +59,7 @@ def agreement(low: float | None) -> pl.DataFrame:
 
 
 def test_the_first_encoder_with_its_truth_and_margin() -> None:
-    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(0.1), "logme")
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(0.1), "logme", HEADS)
     assert row["answer"] == "a, layer pooled"
     assert row["margin"] == pytest.approx(0.3)
     assert "full fine-tuning 0.850 (best 0.930, b)" in row["evidence"]
@@ -61,20 +68,37 @@ def test_the_first_encoder_with_its_truth_and_margin() -> None:
 
 
 def test_doubt_is_told() -> None:
-    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(-0.2), "logme")
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(-0.2), "logme", HEADS)
     assert "may be chance" in row["warning"]
 
 
-def test_a_metric_without_values_gives_no_answer() -> None:
-    (row,) = recommend.encoders(scores(a=None, b=None), FINETUNED, agreement(None), "logme")
+def test_a_metric_without_values_gives_no_answer_to_either_question() -> None:
+    undefined = scores(a=None, b=None)
+    (row,) = recommend.encoders(undefined, FINETUNED, agreement(None), "logme", HEADS)
     assert row["answer"] == "no answer"
     assert row["margin"] is None
+    assert picks(undefined, "logme") == {}
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, {}, 300, "pooled")
+    assert (row["target"], row["answer"]) == ("t", "no answer")
+    assert "not defined" in row["evidence"]
 
 
-def curve(head: str, errors: dict[int, float]) -> pl.DataFrame:
+def test_an_intermediate_layer_is_told_from_the_one_that_the_accuracy_is_of() -> None:
+    table = scores(a=0.7, b=0.4).with_columns(layer=pl.lit("stages.1"))
+    assert picks(table, "logme") == {"t": ("a", "stages.1")}
+    (row,) = recommend.encoders(table, FINETUNED, agreement(0.1), "logme", HEADS)
+    assert row["answer"] == "a, layer stages.1"
+    assert row["warning"] == "accuracy and agreement are of layer pooled"
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, picks(table, "logme"), 300, "pooled")
+    assert "on a, layer pooled, at 300 labels" in row["evidence"]
+    assert "the picked layer is stages.1" in row["warning"]
+
+
+def curve(head: str, errors: dict[int, float], apart: float = 0.0) -> pl.DataFrame:
+    """Two seeds whose errors lie `apart` above and below those given."""
     return pl.DataFrame(
         [
-            {"target": "t", "encoder": "a", "head": head, "m": m, "seed": seed, "error": error}
+            {"target": "t", "encoder": "a", "head": head, "m": m, "seed": seed, "error": error + (apart if seed else -apart)}
             for m, error in errors.items()
             for seed in (0, 1)
         ]
@@ -83,10 +107,9 @@ def curve(head: str, errors: dict[int, float]) -> pl.DataFrame:
 
 def test_error_between_sizes_is_linear_in_log_m() -> None:
     measured = curve("logistic", {100: 0.4, 1000: 0.2})
-    assert recommend.error_at(measured, 100) == pytest.approx(0.4)
     middle = round(math.sqrt(100 * 1000))
-    assert recommend.error_at(measured, middle) == pytest.approx(0.3, abs=1e-3)
-    assert recommend.error_at(measured, 5000) == pytest.approx(0.2)
+    for labels, error in ((100, 0.4), (middle, 0.3), (5000, 0.2)):
+        assert recommend.errors_at(measured, labels) == pytest.approx({0: error, 1: error}, abs=1e-3)
 
 
 CROSSING = pl.DataFrame(
@@ -105,12 +128,29 @@ CROSSING = pl.DataFrame(
     ("labels", "head", "outside"), [(100, "naive_bayes", False), (1000, "logistic", False), (5000, "logistic", True)]
 )
 def test_the_head_depends_on_the_labels(labels: int, head: str, outside: bool) -> None:
-    curves = pl.concat([curve("logistic", {100: 0.4, 1000: 0.2}), curve("naive_bayes", {100: 0.3, 1000: 0.3})])
-    (row,) = recommend.heads(curves, CROSSING, {"t": "a"}, labels)
+    curves = pl.concat([curve("logistic", {100: 0.4, 1000: 0.2}, 0.001), curve("naive_bayes", {100: 0.3, 1000: 0.3})])
+    (row,) = recommend.heads(curves, CROSSING, {"t": ("a", "pooled")}, labels, "pooled")
     assert row["answer"] == head
     assert row["margin"] == pytest.approx(0.1)
-    assert "crossing at 316 labels [200, 500]" in row["evidence"]
+    assert "crossing at 316 labels [200, 500] of the resamples that cross" in row["evidence"]
     assert (row["warning"] is not None) == outside
+
+
+def test_heads_are_compared_seed_by_seed() -> None:
+    def warning(*parts: pl.DataFrame) -> str | None:
+        (row,) = recommend.heads(pl.concat(parts), CROSSING, {"t": ("a", "pooled")}, 300, "pooled")
+        return str(row["warning"]) if row["warning"] else None
+
+    bayes = {100: 0.3, 1000: 0.3}
+    # Both heads share the seeds' ups and downs, however large; only their difference counts.
+    assert warning(curve("logistic", {100: 0.2, 1000: 0.2}, 0.1), curve("naive_bayes", bayes, 0.101)) is None
+    gaps = [0.1 - 0.05, 0.1 + 0.05]
+    expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+    found = warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes, 0.05))
+    assert found == f"naive_bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
+    assert "interval unknown" in str(warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes)))
+    one = [curve(head, bayes).filter(pl.col("seed") == 0) for head in ("logistic", "naive_bayes")]
+    assert "one seed" in str(warning(*one))
 
 
 def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int) -> dict[str, object]:
@@ -135,7 +175,7 @@ def test_the_smallest_share_that_costs_little() -> None:
     rows += [outcome("random", 0.5, seed, 0.7, 50) for seed in (0, 1)]
     (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
     assert row["target"] == "s for t"
-    assert row["answer"] == "keep 50% of the classes by label_mapping"
+    assert row["answer"] == "keep 50% of the source's groups by label_mapping"
     assert "50% of the pre-training steps saved" in row["evidence"]
     assert row["margin"] == pytest.approx(0.009)
 
@@ -147,7 +187,7 @@ def test_random_as_good_is_told() -> None:
         for seed in (0, 1)
     ]
     (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
-    assert row["answer"] == "keep 50% of the classes by a_method"
+    assert row["answer"] == "keep 50% of the source's groups by a_method"
     assert "random selection is as good" in row["warning"]
 
 
@@ -157,7 +197,7 @@ def test_the_reversed_order_is_never_the_answer() -> None:
     (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
     assert row["answer"] == "keep everything"
     (row,) = recommend.source_data(pl.DataFrame([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))]), 0.01)
-    assert row["answer"] == "keep 20% of the classes by a_method"
+    assert row["answer"] == "keep 20% of the source's groups by a_method"
     assert "reversed selection is as good" in row["warning"]
 
 
@@ -167,6 +207,14 @@ def test_nothing_can_go() -> None:
     ]
     (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
     assert row["answer"] == "keep everything"
+
+
+def test_what_the_answers_rest_on_is_callable_without_a_seed() -> None:
+    assert agreement_of([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]) == agreement_of([0.1, 0.2, 0.3], [0.5, 0.6, 0.7], seed=0)
+    stream = np.random.default_rng(0)
+    x, y = stream.normal(size=(40, 2)), np.arange(40) % 2
+    drawn = learning_curves(x, y, x, y, [10, 20], 2, ["naive_bayes"])
+    assert drawn.equals(learning_curves(x, y, x, y, [10, 20], 2, ["naive_bayes"], run_seed=0))
 
 
 def test_sources_and_examples() -> None:

@@ -64,6 +64,7 @@ def test_a_missing_file_names_its_neighbours(project: Path, write_params: Callab
     assert done.returncode == 2
     assert "encoders.own.weights.file: data/raw/weights/mime.safetensors does not exist" in done.stderr
     assert "nearest valid: mine.safetensors" in done.stderr
+    assert "Next: edit params.yaml, then `transferscope check`" in done.stderr
 
 
 def test_a_file_outside_the_watched_folder_is_refused(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stages import ingest, params, training
 from stages.artifacts.dataset import Dataset
 from stages.datasets.decoding import decode_image
+from stages.device import pick_device
 from stages.errors import InputProblem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -273,8 +274,8 @@ def test_pixels_come_in_row_order_in_memory_or_not(
 
 
 def test_the_device_asked_for_is_the_device_or_a_message() -> None:
-    assert training.pick_device(params.Run(device="cpu")) == CPU
-    assert training.pick_device(params.Run()).type in {"cpu", "cuda", "mps"}
+    assert pick_device(params.Run(device="cpu")) == CPU
+    assert pick_device(params.Run()).type in {"cpu", "cuda", "mps"}
     absent = "mps" if torch.cuda.is_available() or sys.platform != "darwin" else "cuda"
     with pytest.raises(InputProblem, match=rf"run.device: torch finds no {absent} device"):
-        training.pick_device(params.Run(device=absent))  # type: ignore[arg-type]
+        pick_device(params.Run(device=absent))  # type: ignore[arg-type]

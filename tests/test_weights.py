@@ -7,8 +7,12 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 import torch
@@ -119,6 +123,19 @@ def test_pretraining_is_told_on_the_card_kept_and_repeatable(
     assert artifact.weights_path("mine").read_bytes() == first
     assert not list((project / "data" / "store" / "training").rglob("checkpoints"))
 
+    # A kept training that is damaged, in its tensors or its account, is told, dropped and done again, to the same bytes.
+    for name in ("model.safetensors", "facts.json"):
+        (kept,) = (project / "data" / "store" / "training").rglob(name)
+        damaged = bytearray(kept.read_bytes())
+        damaged[-20] ^= 1
+        kept.write_bytes(damaged)
+        mended = run_stage("weights", "--encoder", "mine")
+        assert mended.returncode == 0
+        assert f"{name}: is damaged" in mended.stderr
+        assert kept.read_bytes() != damaged
+        assert artifact.weights_path("mine").read_bytes() == first
+        assert artifact.read_card("mine") == card
+
     # Without the store it is trained anew, to the same bytes.
     shutil.rmtree("data/store")
     assert run_stage("weights", "--encoder", "mine").returncode == 0
@@ -153,6 +170,78 @@ def test_the_hub_out_of_reach_is_worth_another_try(
     assert "cannot be fetched" in result.stderr
     assert "Next: check the network" in result.stderr
     assert not artifact.weights_path("mine").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"arch": "test_vit", "arch_args"', b"[1, 2]", b'{"arch": "test_vit"}', b"null", b"\xff\xfe"]
+)
+def test_a_damaged_card_is_an_answer(project: Path, content: bytes) -> None:
+    path = artifact.card_path("mine")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(InputProblem, match=r"data/weights/mine\.json: is not a card") as caught:
+        artifact.read_card("mine")
+    assert caught.value.next_step == "dvc repro --force weights@mine"
+
+
+def test_a_foreign_card_is_an_answer(project: Path) -> None:
+    card = artifact.Card("test_vit", {}, 0, (1, 32, 32), (0.5,), (0.5,), "bicubic", 1.0, "random", "seed 0", "", [], {})
+    artifact.write("mine", {"w": torch.zeros(1)}, card)
+    content = json.loads(artifact.card_path("mine").read_text(encoding="utf-8"))
+    artifact.card_path("mine").write_text(json.dumps({**content, "licence": "none"}), encoding="utf-8")
+    with pytest.raises(InputProblem, match="is not a card"):
+        artifact.read_card("mine")
+
+
+def test_what_matters_of_a_card() -> None:
+    card = artifact.Card("test_vit", {}, 4, (1, 32, 32), (0.5,), (0.5,), "bicubic", 1.0, "random", "seed 0", "abc", [], {})
+    elsewhere = dataclasses.replace(card, source="file", origin="x.pth", classes=["a"], training={"epochs": 3})
+    assert elsewhere.what_matters() == card.what_matters()
+    for change in ({"sha256": "def"}, {"num_classes": 5}):
+        other = dataclasses.replace(card, **change)
+        assert other.what_matters() != card.what_matters()
+        assert other.what_matters(tensors=False) == card.what_matters(tensors=False)
+    assert dataclasses.replace(card, mean=(0.4,)).what_matters(tensors=False) != card.what_matters(tensors=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "final"), [(401, True), (403, True), (404, True), (408, False), (429, False), (500, False), (503, False)]
+)
+def test_which_answers_of_a_server_are_final(status: int, final: bool) -> None:
+    wrapped = OSError("cannot be fetched")
+    wrapped.__cause__ = HTTPError("http://127.0.0.1", status, "said", Message(), None)
+    assert weights.refused(wrapped) is final
+    assert not weights.refused(ConnectionError("no route"))
+
+
+def test_a_refusal_of_the_hub_is_final(
+    write_params: Callable[..., Path], run_stage: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("HF_HOME", "cache")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    write_params(encoders={"mine": encoder("hub")})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(variable, raising=False)
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        result = run_stage("weights", "--encoder", "mine")
+        server.shutdown()
+    assert result.returncode == 2, result.stderr
+    assert "are refused" in result.stderr
+    assert "Next: choose another `arch`" in result.stderr
 
 
 @pytest.mark.parametrize(

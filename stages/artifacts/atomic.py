@@ -13,8 +13,13 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from stages.errors import InputProblem, TryAgain
+from stages.errors import InputProblem, Problem, TryAgain
 
+FULL = re.compile(  # what libraries say with exceptions of their own
+    r"No space left on device|Disk quota exceeded"  # polars, safetensors
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"  # torch.save says only where it stopped
+    r"|\d+ requested and \d+ written"  # numpy.save too
+)
 SCRATCH = Path("data/store/scratch")  # on the file system of the outputs, outside every output
 
 
@@ -22,21 +27,42 @@ def sync(path: Path) -> None:
     """Flush a file, or every file below a folder and the folders themselves, to the disk."""
     members = [path, *path.rglob("*")] if path.is_dir() else [path]
     for member in members:
-        handle = os.open(member, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_one(member)
 
 
-def _disk_problem(error: OSError, target: Path) -> OSError | InputProblem | TryAgain:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TryAgain("the disk is full", where=str(target), next_step="free some space and run `dvc repro` again")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return InputProblem(
-            f"cannot be written ({error.strerror})", where=str(target), next_step="check the folder's permissions"
-        )
-    return error
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _room_for(target: Path) -> Iterator[None]:
+    """Turn whatever a full disk makes the block raise into `TryAgain`."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or (not isinstance(error, Problem) and FULL.search(str(error))):
+            raise TryAgain(
+                "the disk is full", where=str(target), next_step="free some space and run `dvc repro` again"
+            ) from error
+        raise
+
+
+@contextmanager
+def _right_to_write(target: Path) -> Iterator[None]:
+    """Turn a refusal of the file system into `InputProblem`; for our own writes only, a body may also read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise InputProblem(
+                f"cannot be written ({error.strerror})", where=str(target), next_step="check the folder's permissions"
+            ) from error
+        raise
 
 
 def _replace(scratch: Path, target: Path) -> None:
@@ -49,7 +75,8 @@ def _replace(scratch: Path, target: Path) -> None:
         shutil.rmtree(aside)
     else:
         os.replace(scratch, target)
-    sync(target.parent) if os.name == "posix" and not target.parent.is_symlink() else None
+    if os.name == "posix":  # the name; what else is in the folder belongs to others, who may be changing it
+        _sync_one(target.parent)
 
 
 def _scratch_for(target: Path) -> Path:
@@ -66,28 +93,32 @@ def _scratch_for(target: Path) -> Path:
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a scratch folder that becomes `target` when the block ends without an exception."""
-    scratch = _scratch_for(target)
-    scratch.mkdir()
-    try:
-        yield scratch
-        _replace(scratch, target)
-    except OSError as error:
-        raise _disk_problem(error, target) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with _room_for(target):
+        with _right_to_write(target):
+            scratch = _scratch_for(target)
+            scratch.mkdir()
+        try:
+            yield scratch
+            with _right_to_write(target):
+                _replace(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
     """Yield a scratch path; what is written there becomes `target` when the block ends without an exception."""
-    scratch = _scratch_for(target)
-    try:
-        yield scratch
-        _replace(scratch, target)
-    except OSError as error:
-        raise _disk_problem(error, target) from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    with _room_for(target):
+        with _right_to_write(target):
+            scratch = _scratch_for(target)
+            scratch.touch()  # the body makes it: find out here whether it can
+            scratch.unlink()
+        try:
+            yield scratch
+            with _right_to_write(target):
+                _replace(scratch, target)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -99,10 +130,11 @@ def write_text(target: Path, text: str) -> None:
 @contextmanager
 def lock(target: Path) -> Iterator[None]:
     """Hold the one lock of an output; a second writer gets `TryAgain` at once."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
     held = FileLock(SCRATCH / f"{target.as_posix().replace('/', '~')}.lock", timeout=0)
     try:
-        held.acquire()
+        with _room_for(SCRATCH), _right_to_write(SCRATCH):
+            SCRATCH.mkdir(parents=True, exist_ok=True)
+            held.acquire()
     except Timeout:
         raise TryAgain(
             "another process is writing this output", where=str(target), next_step="wait for it, then run again"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from stages.artifacts import atomic
 from stages.artifacts.manifest import digest, sha256
 
 STORE = Path("data/store")
@@ -50,9 +52,15 @@ def link(source: Path, target: Path) -> None:
 
 
 def drop() -> int:
-    """Delete the whole store and return the number of bytes freed."""
-    if not STORE.exists():
-        return 0
-    freed = sum(path.stat().st_size for path in STORE.rglob("*") if path.is_file())
-    shutil.rmtree(STORE)
-    return freed
+    """Delete the kept work and return the number of bytes freed; call it while nothing runs.
+
+    The scratch folder stays: it holds locks. A file that an output still links to frees nothing.
+    """
+    kept = [path for path in STORE.glob("*") if path.is_dir() and path.name != atomic.SCRATCH.name]
+    facts = [path.stat() for folder in kept for path in folder.rglob("*") if path.is_file()]
+    sizes = {(fact.st_dev, fact.st_ino): fact.st_size for fact in facts}
+    links = Counter((fact.st_dev, fact.st_ino) for fact in facts)
+    outside = {(fact.st_dev, fact.st_ino) for fact in facts if fact.st_nlink > links[fact.st_dev, fact.st_ino]}
+    for folder in kept:
+        shutil.rmtree(folder)
+    return sum(size for file, size in sizes.items() if file not in outside)

@@ -32,7 +32,8 @@ class Column:
 class Schema:
     """One table: the question it answers, its key columns (sorted by, unique), its other columns, its version.
 
-    A table with `open_columns` may carry further float columns of its own (language features).
+    A table with `open_columns` may carry further float columns of its own (language features). A table that
+    `may_be_empty` has no rows where params.yaml asks for nothing that would fill it, for instance no pruning pair.
     """
 
     question: str
@@ -41,6 +42,7 @@ class Schema:
     made_by: str
     version: int = 1
     open_columns: bool = False
+    may_be_empty: bool = False
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -120,7 +122,7 @@ SCHEMAS: dict[str, Schema] = {
             "source": _text("source dataset"),
             "target": _TARGET,
             "method": _text("pruning method"),
-            "group": _text("source class"),
+            "group": _text("source class, or the method's own group; of the first repetition where the method draws"),
         },
         {
             "score": _real("higher is kept longer"),
@@ -128,6 +130,7 @@ SCHEMAS: dict[str, Schema] = {
             "n_images": _count("training images of the group"),
         },
         made_by="prune",
+        may_be_empty=True,
     ),
     "pruning_outcomes": Schema(
         "What does pre-training on what is kept cost, and save?",
@@ -135,7 +138,7 @@ SCHEMAS: dict[str, Schema] = {
             "source": _text("source dataset"),
             "target": _TARGET,
             "method": _text("pruning method, `full` for the whole source, `none` for random weights"),
-            "keep_fraction": _share("share of the source classes kept"),
+            "keep_fraction": _share("share of the source's groups kept: its classes, unless the method makes its own"),
             "seed": _SEED,
         },
         {
@@ -146,6 +149,7 @@ SCHEMAS: dict[str, Schema] = {
             "full_source_accuracy": _share("the same after pre-training on the whole source with this seed"),
         },
         made_by="prune_proof",
+        may_be_empty=True,
     ),
     "probe_curves": Schema(
         "Which head is better on how many labels?",
@@ -205,6 +209,7 @@ SCHEMAS: dict[str, Schema] = {
             "vif": _real("variance inflation factor", nullable=True),
         },
         made_by="languages",
+        may_be_empty=True,
     ),
     "language_predictions": Schema(
         "What score is expected for a pair that nobody measured?",
@@ -222,6 +227,7 @@ SCHEMAS: dict[str, Schema] = {
             "interval_high": _real("upper end of the 90% interval", nullable=True),
         },
         made_by="languages",
+        may_be_empty=True,
     ),
     "source_languages": Schema(
         "Which source language should one train on for a target?",
@@ -234,6 +240,7 @@ SCHEMAS: dict[str, Schema] = {
             "conformal_set": Column(pl.Boolean, "in the set that holds the best source with 90% coverage"),
         },
         made_by="languages",
+        may_be_empty=True,
     ),
     "fewshot_curves": Schema(
         "How many labelled target examples does a goal take?",
@@ -250,6 +257,7 @@ SCHEMAS: dict[str, Schema] = {
             "warning": _WARNING,
         },
         made_by="languages",
+        may_be_empty=True,
     ),
     "recommendations": Schema(
         "What should one do?",
@@ -257,7 +265,12 @@ SCHEMAS: dict[str, Schema] = {
         {
             "answer": _text("the choice"),
             "evidence": _text("the numbers behind it, in words"),
-            "margin": _real("distance to the next best choice, in the evidence's unit", nullable=True),
+            "margin": _real(
+                "encoder: the metric's distance to the best other encoder; head: error of the second head minus that of the "
+                "first; source data: tolerance minus the loss of accuracy; source language: predicted score minus that of the "
+                "second; else null",
+                nullable=True,
+            ),
             "warning": _WARNING,
         },
         made_by="recommend",

@@ -38,6 +38,14 @@ class Card:
     classes: list[str]
     training: dict[str, Any]  # hyper-parameters and final metrics of our own pre-training, else empty
 
+    def what_matters(self, *, tensors: bool = True) -> dict[str, Any]:
+        """Return the fields that results depend on, for keys of the store; the others say where the weights came from.
+
+        Without `tensors`, those that matter to a model of this kind whose weights are made anew.
+        """
+        left_out = {"source", "origin", "training", "classes"} | (set() if tensors else {"sha256", "num_classes"})
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
 
 def weights_path(encoder: str) -> Path:
     """Return the safetensors file of an encoder."""
@@ -62,14 +70,18 @@ def write(encoder: str, state: dict[str, Tensor], card: Card) -> None:
 
 
 def read_card(encoder: str) -> Card:
-    """Read an encoder's card; raises InputProblem where it has not been made."""
+    """Read an encoder's card; raises InputProblem where it has not been made, or is damaged."""
     path = card_path(encoder)
     if not path.is_file():
         raise InputProblem("does not exist", where=str(path), next_step=f"dvc repro weights@{encoder}")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("input_size", "mean", "std"):
-        content[name] = tuple(content[name])
-    return Card(**content)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("input_size", "mean", "std"):
+            content[name] = tuple(content[name])
+        return Card(**content)
+    except (ValueError, KeyError, TypeError):
+        next_step = f"dvc repro --force weights@{encoder}"
+        raise InputProblem("is not a card of weights", where=str(path), next_step=next_step) from None
 
 
 def read_state(encoder: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from stages.datasets.contract import DatasetKind, Raw, Source
 from stages.errors import InputProblem, TryAgain, nearest
 from stages.params import Section
 
-DOWNLOADS = Path("data/store/torchvision")
+DOWNLOADS = Path("data/raw/torchvision")  # they may be the only copy: not in the store, which can be dropped
 OURS = ("root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file")
 # What torchvision's classes call their splits, the first that a class knows is taken.
 SPLIT_VALUES: dict[Split, tuple[str, ...]] = {

@@ -13,6 +13,7 @@ RANKED = {
     "task": pl.String, "target": pl.String, "rank": pl.Int64, "source": pl.String,
     "predicted": pl.Float64, "measured": pl.Float64, "regret": pl.Float64, "conformal_set": pl.Boolean,
 }  # fmt: skip
+COMPARED = {"task": pl.String, "rule": pl.String, "mean_regret": pl.Float64, "n_targets": pl.Int64}
 
 
 def rank_sources(predictions: pl.DataFrame, *, model: str = "ridge", coverage: float = COVERAGE) -> pl.DataFrame:
@@ -54,7 +55,8 @@ def compare_choices(pairs: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
     """Return task, rule, mean_regret, n_targets: what choosing by a rule costs against the best source measured.
 
     Rules: `model` (first of `ranked`), `english`, `nearest_<x>` by each distance, `random` (the mean over sources). Only
-    targets for which all rules have an answer count, so English itself is no target here.
+    targets for which all rules have an answer count, so English itself is no target here. No row where nothing was measured
+    without target examples.
     """
     rows = zero_shot(pairs).with_columns(regret=pl.col("score").max().over("task", "target") - pl.col("score"))
     keys = ["task", "target"]
@@ -74,7 +76,11 @@ def compare_choices(pairs: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
     frames = [
         found.join(common, on=keys, how="semi")
         .group_by("task")
-        .agg(pl.lit(rule).alias("rule"), pl.col("regret").mean().alias("mean_regret"), pl.len().alias("n_targets"))
+        .agg(
+            pl.lit(rule).alias("rule"),
+            pl.col("regret").mean().alias("mean_regret"),
+            pl.len().cast(pl.Int64).alias("n_targets"),
+        )
         for rule, found in picks.items()
     ]
-    return pl.concat(frames).sort("task", "mean_regret", "rule")
+    return pl.concat([pl.DataFrame(schema=COMPARED), *frames]).sort("task", "mean_regret", "rule")

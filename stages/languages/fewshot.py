@@ -72,7 +72,7 @@ def fewshot_curve(pairs: pl.DataFrame, *, goal: float) -> pl.DataFrame:
     Args:
         pairs: task, target, score, n_shots, and optionally source and seed; pairs of a language with itself are ignored.
         goal: the score that `n_for_goal` aims at. Refused (null, the reason in `warning`) where the slope is not surely
-            positive or the goal lies more than 100 times beyond the measured n.
+            positive or the goal lies more than 100 times beyond the measured n; with a warning where it lies beyond it at all.
     """
     missing = [name for name in ("task", "target", "score", "n_shots") if name not in pairs.columns]
     if missing:
@@ -114,7 +114,7 @@ def _curve(task: str, target: str, points: pl.DataFrame, goal: float) -> dict[st
 
 
 def examples_for(goal: float, line: Line, largest: float) -> tuple[int | None, str | None]:
-    """Return how many target examples the goal takes by the line, or None and the reason why that is not said."""
+    """Return how many target examples the goal takes by the line and a warning, or None and the reason why that is not said."""
     if line.low is None:
         return None, "too few measurements to tell the slope"
     if line.low <= 0 <= (line.high or 0.0):
@@ -129,4 +129,5 @@ def examples_for(goal: float, line: Line, largest: float) -> tuple[int | None, s
     decades = (goal - line.offset) / line.slope
     if decades > math.log10(1 + MOST_BEYOND * largest):
         return None, f"the goal {goal:g} lies more than {MOST_BEYOND} times beyond the {largest:.0f} examples measured"
-    return math.ceil(10**decades - 1 - 1e-9), None
+    needed = math.ceil(10**decades - 1 - 1e-9)
+    return needed, f"extrapolated: only {largest:.0f} examples were measured" if needed > largest else None

@@ -9,8 +9,6 @@ import sys
 from functools import partial
 
 import polars as pl
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stages import entry
 from stages.artifacts import tables
@@ -18,24 +16,23 @@ from stages.artifacts.features import FeatureSet
 from stages.params import Params
 from stages.probe.crossover import crossover
 from stages.probe.curves import default_sizes, learning_curves
+from stages.progress import bar
 
 
 def main(settings: Params, name: str) -> None:
     """Write the encoder's parts of `probe_curves` and `probe_crossover`.
 
     Raises:
-        InputProblem: an unknown head or layer, features that are not there, or sizes that cannot be drawn.
+        InputProblem: an unknown encoder, head or layer, features that are not there, or sizes that cannot be drawn.
     """
+    settings.encoder(name)  # an unknown name ends here, before anything is computed
     probe = settings.probe
     all_curves, crossings = [], []
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-        for target in settings.targets:
-            features = FeatureSet.open(name, target)
-            train_y, test_y = features.labels("train"), features.labels("test")
-            sizes = probe.sizes or default_sizes(len(train_y), len(set(train_y.tolist())))
-            task = progress.add_task(f"probe {target}", total=len(probe.heads) * probe.seeds * len(sizes))
+    for target in settings.targets:
+        features = FeatureSet.open(name, target)
+        train_y, test_y = features.labels("train"), features.labels("test")
+        sizes = probe.sizes or default_sizes(len(train_y), len(set(train_y.tolist())))
+        with bar(f"probe {name} on {target}", len(probe.heads) * probe.seeds * len(sizes), "fits") as advance:
             curves = learning_curves(
                 features.features(probe.layer, "train"),
                 train_y,
@@ -47,14 +44,13 @@ def main(settings: Params, name: str) -> None:
                 run_seed=settings.run.seed,
                 names=(target,),  # not the encoder: every encoder is seen on the same draws
                 c=probe.c,
-                on_fit=partial(progress.advance, task),
+                on_fit=partial(advance, 1),
             )
-            progress.update(task, completed=len(curves), total=len(curves))
-            key = {"target": target, "encoder": name}
-            crossing = crossover(curves, epsilon=probe.epsilon, run_seed=settings.run.seed, names=(target, name))
-            all_curves.append(curves.with_columns(pl.lit(value).alias(column) for column, value in key.items()))
-            crossings.append({**key, **crossing})
-            print(f"probe@{name} {target}: {len(curves)} points, {crossing['regime']}", file=sys.stderr)
+        key = {"target": target, "encoder": name}
+        crossing = crossover(curves, epsilon=probe.epsilon, run_seed=settings.run.seed, names=(target, name))
+        all_curves.append(curves.with_columns(pl.lit(value).alias(column) for column, value in key.items()))
+        crossings.append({**key, **crossing})
+        print(f"probe@{name} {target}: {len(curves)} points, {crossing['regime']}", file=sys.stderr)
     schema = {column: kind.dtype for column, kind in tables.SCHEMAS["probe_crossover"].columns.items()}
     tables.write_part("probe_curves", name, pl.concat(all_curves))
     tables.write_part("probe_crossover", name, pl.DataFrame(crossings, schema=schema))

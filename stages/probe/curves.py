@@ -43,7 +43,7 @@ def learning_curves(
     seeds: int,
     heads: Sequence[str],
     *,
-    run_seed: int,
+    run_seed: int = 0,
     names: Sequence[str] = (),
     c: float = 1.0,
     on_fit: Callable[[], object] = lambda: None,

@@ -52,4 +52,4 @@ def prune(inputs: PruneInputs) -> GroupScores:
     clusters = kmeans_clusters(inputs.source_features, inputs.n_clusters, seed)
     mapped = feature_mapping(inputs.source_features, clusters, inputs.target_features)
     names = tuple(f"cluster_{number:04d}" for number in range(len(mapped.scores)))
-    return GroupScores(mapped.scores, mapped.soft_mass, membership=clusters, names=names)
+    return GroupScores(mapped.scores, mapped.soft_mass, membership=clusters, names=names, drawn=True)

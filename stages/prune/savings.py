@@ -22,7 +22,8 @@ def smallest_fraction(outcomes: pl.DataFrame, tolerance: float) -> pl.DataFrame:
     """Return, for each pair and pruning method, the smallest kept fraction that is as good as the full source.
 
     As good means: the accuracy after pre-training on the full source exceeds that after pre-training on what is
-    kept by at most `tolerance`, on average over seeds. Runs of one seed start from the same weights, so the gaps are
+    kept by at most `tolerance`, on average over seeds, and does so at every larger fraction tried with the method:
+    one lucky draw below worse ones is no answer. Runs of one seed start from the same weights, so the gaps are
     paired; their interval is Student's t over seeds.
 
     Args:
@@ -51,7 +52,12 @@ def smallest_fraction(outcomes: pl.DataFrame, tolerance: float) -> pl.DataFrame:
         steps_saved=pl.col("saved").mean(),
     )
     # The sums above depend on the order of rows in their last bits; a gap that equals the tolerance must pass.
-    good = per_fraction.filter(pl.col("accuracy_gap") <= tolerance + 1e-9).sort("keep_fraction")
+    good = (
+        per_fraction.with_columns(passes=pl.col("accuracy_gap") <= tolerance + 1e-9)
+        .sort("keep_fraction", descending=True)
+        .filter(pl.col("passes").cast(pl.Int64).cum_min().over(*pair, "method") == 1)
+        .sort("keep_fraction")
+    )
     rows = []
     for key in gaps.select(*pair, "method").unique().sort(*pair, "method").iter_rows(named=True):
         fitting = good.filter(pl.all_horizontal(pl.col(name) == value for name, value in key.items()))

@@ -72,7 +72,7 @@ def main(settings: Params, name: str) -> None:
     for metric in rank.metrics:
         METRICS[metric]  # an unknown name ends here, before anything is computed
     rows: list[dict[str, Any]] = []
-    with bar(f"rank {name}", len(settings.targets) * len(settings.encoders[name].layers), "layers") as advance:
+    with bar(f"rank {name}", len(settings.targets) * len(settings.encoder(name).layers), "layers") as advance:
         for target in settings.targets:
             features = FeatureSet.open(name, target)
             labels = features.labels("train")

@@ -17,7 +17,7 @@ Float = NDArray[np.float64]
 
 
 def agreement(
-    scores: Sequence[float | None], accuracies: Sequence[float | None], *, higher_is_better: bool = True, seed: int
+    scores: Sequence[float | None], accuracies: Sequence[float | None], *, higher_is_better: bool = True, seed: int = 0
 ) -> dict[str, Any]:
     """Return the value columns of the `agreement` table for one metric on one target.
 

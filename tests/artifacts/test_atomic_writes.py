@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from stages.artifacts import atomic, manifest, store
 from stages.errors import InputProblem, TryAgain
@@ -47,6 +54,60 @@ def test_a_full_disk_is_worth_another_try(project: Path) -> None:
         with Path("/dev/full").open("w", encoding="utf-8") as full:  # a device whose every write fails as a full disk does
             full.write("x")
     assert not Path("data/note").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda: pl.DataFrame({"a": range(100_000)}).write_parquet("/dev/full"), id="polars"),
+        pytest.param(lambda: torch.save({"a": torch.zeros(100_000)}, "/dev/full"), id="torch"),
+        pytest.param(lambda: np.zeros(100_000).tofile("/dev/full"), id="numpy"),
+    ],
+)
+def test_a_full_disk_in_a_library_s_own_words(project: Path, write: Callable[[], object]) -> None:
+    with pytest.raises(TryAgain, match="disk is full"), atomic.new_folder(Path("data/thing")):
+        write()
+    assert not Path("data/thing").exists()
+    assert list(atomic.SCRATCH.iterdir()) == []
+
+
+def test_safetensors_words_for_a_full_disk(project: Path) -> None:
+    """It writes aside and renames, so no device file stands in for its disk: its message is given."""
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with pytest.raises(TryAgain, match="disk is full"), atomic.new_file(Path("data/thing")):
+        raise SafetensorError(said)
+
+
+@pytest.fixture
+def unprivileged(project: Path) -> Iterator[None]:
+    """File permissions count, also where the tests run as root."""
+    for folder in (project, *project.rglob("*")):
+        folder.chmod(0o777)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.mark.usefixtures("unprivileged")
+@pytest.mark.parametrize("new", [atomic.new_file, atomic.new_folder])
+def test_only_an_output_that_cannot_be_written_is_called_so(new: Callable[[Path], AbstractContextManager[Path]]) -> None:
+    secret = Path("data/secret")
+    secret.touch(mode=0o000)
+    with pytest.raises(PermissionError, match="secret"), new(Path("data/thing")):
+        secret.read_bytes()
+    locked = Path("data/locked")
+    locked.mkdir(mode=0o500)
+    with pytest.raises(InputProblem, match="data/locked/thing: cannot be written"), new(locked / "thing") as scratch:
+        scratch.touch()
+    shutil.rmtree(atomic.SCRATCH)
+    atomic.SCRATCH.mkdir(mode=0o500)
+    with pytest.raises(InputProblem, match="data/thing: cannot be written"), new(Path("data/thing")) as scratch:
+        scratch.touch()
+    with pytest.raises(InputProblem, match="scratch: cannot be written"), atomic.lock(Path("stage")):
+        pass
 
 
 def test_what_a_killed_process_left_is_cleared_away(project: Path) -> None:
@@ -120,5 +181,13 @@ def test_the_store_key_sees_inputs_code_and_packages(project: Path) -> None:
 
 def test_dropping_the_store_frees_what_it_says(project: Path) -> None:
     (store.folder("features", "k") / "x").write_bytes(bytes(1000))
-    assert store.drop() == 1000
+    store.link(store.folder("features", "k") / "x", store.folder("training", "k") / "again")  # the same bytes, once
+    (store.folder("features", "k") / "y").write_bytes(bytes(300))
+    store.link(store.folder("features", "k") / "y", Path("data/output"))  # which keeps the bytes
+    with atomic.lock(Path("out")):
+        assert store.drop() == 1000
+        assert [path.name for path in store.STORE.iterdir()] == ["scratch"]
+        with pytest.raises(TryAgain), atomic.lock(Path("out")):
+            pass
+    assert Path("data/output").stat().st_size == 300
     assert store.drop() == 0

@@ -27,9 +27,9 @@ from PIL import Image
 
 from stages import extraction, ingest, params
 from stages.artifacts.dataset import Dataset
+from stages.device import pick_device
 from stages.encoders import Preprocess, Tapped, build, data_config
 from stages.params import Encoder
-from stages.training import pick_device
 
 MODELS = {
     "test_byobnet": ({"in_chans": 1}, 32, ["pooled", "stages.1"], 2048),

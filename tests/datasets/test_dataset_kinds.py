@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from pydantic import Field
 
-from stages.datasets import KINDS, DatasetKind, Raw, Source, validate_entry
+from stages.artifacts import store
+from stages.datasets import KINDS, DatasetKind, Raw, Source, from_torchvision, validate_entry
 from stages.datasets.contract import split_named
 from stages.datasets.decoding import decode_image
 from stages.errors import InputProblem
@@ -339,6 +340,11 @@ class TestTorchvision:
         assert Counter(row[1:3] for row in contents(source.rows)) == {
             (label, split): 2 for label in ("AD", "AE") for split in ("train", "val", "test")
         }
+
+    def test_downloads_are_no_part_of_what_drop_store_deletes(self) -> None:
+        options = validate_entry("mine", DatasetEntry(kind="torchvision", name="MNIST"))
+        assert isinstance(options, from_torchvision.Options)
+        assert not options.path.is_relative_to(store.STORE)
 
     def test_a_class_without_splits_and_without_a_root(self) -> None:
         rows = contents(self.read(name="FakeData", args={"size": 6, "image_size": [3, 8, 8], "num_classes": 3}).rows)

@@ -42,8 +42,8 @@ def test_a_planted_law_comes_back_exactly() -> None:
     assert row["offset"] == pytest.approx(0.3 + 0.05 + 0.02)  # mean over sources and draws
     assert row["r2_log"] == pytest.approx(1)
     assert row["r2_log"] > max(row["r2_linear"], row["r2_step"])
-    assert row["n_for_goal"] == math.ceil(10 ** ((0.6 - 0.37) / 0.1) - 1)
-    assert row["warning"] is None
+    assert row["n_for_goal"] == math.ceil(10 ** ((0.6 - 0.37) / 0.1) - 1) == 199
+    assert row["warning"] == "extrapolated: only 100 examples were measured"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,11 @@ def test_reasons() -> None:
     assert examples_for(0.5, line, 100) == (99, None)
     assert examples_for(0.3, line, 100) == (0, None)
     assert examples_for(0.2, line, 100) == (0, None)
-    assert examples_for(0.3 + 0.1 * math.log10(1 + 9_999), line, 100) == (9_999, None)
+    assert examples_for(0.3 + 0.1 * math.log10(1 + 100), line, 100) == (100, None)
+    assert examples_for(0.3 + 0.1 * math.log10(1 + 9_999), line, 100) == (
+        9_999,
+        "extrapolated: only 100 examples were measured",
+    )
     refused, reason = examples_for(0.8, line, 100)
     assert refused is None
     assert reason == "the goal 0.8 lies more than 100 times beyond the 100 examples measured"

@@ -68,6 +68,7 @@ def test_the_stage_that_most_wait_for_goes_first() -> None:
 
 
 FAILED = "ERROR: failed to reproduce 'rank@a': failed to run: python -m stages.rank --encoder a, exited with {}"
+KILLED = ": killed, as the kernel does when memory runs out"
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,22 @@ FAILED = "ERROR: failed to reproduce 'rank@a': failed to run: python -m stages.r
         (0, ["Running stage 'rank@a':", "> python -m stages.rank --encoder a", "12 images"], "ran", 0, ""),
         (255, ["noise", "rank@a: what", "Next: step", FAILED.format(2)], "failed", 2, "what\nNext: step"),
         (255, ["Traceback", "ValueError: no", FAILED.format(1)], "failed", 1, "ValueError: no"),
-        (255, ["> cmd", FAILED.format(-9)], "failed", 137, FAILED.format(-9).removeprefix("ERROR: ")),
+        (255, ["> cmd", FAILED.format(-9)], "failed", 75, FAILED.format(-9).removeprefix("ERROR: ") + KILLED),
+        (
+            255,
+            ["12 images", FAILED.format(137)],
+            "failed",
+            75,
+            FAILED.format(137).removeprefix("ERROR: ") + KILLED + "\n12 images",
+        ),
+        (255, ["12 images", FAILED.format(-11)], "failed", 1, FAILED.format(-11).removeprefix("ERROR: ") + "\n12 images"),
+        (255, ["> cmd", FAILED.format(255)], "failed", 1, FAILED.format(255).removeprefix("ERROR: ")),
+        (255, ["> cmd", "rank@a: no network", FAILED.format(75)], "failed", 75, "no network"),
         (255, ["ERROR: failed to reproduce 'rank@a': output 'x' does not exist"], "failed", 1, None),
         (255, ["ERROR: failed to reproduce 'rank@a': [Errno 2] No such file or directory: '/x'"], "failed", 2, None),
         (255, ["ERROR: unexpected error - [Errno 28] No space left on device: '/x'"], "failed", 75, None),
-        (-9, ["12 images"], "failed", 137, "DVC was killed by signal 9"),
+        (-9, ["12 images"], "failed", 75, "DVC was killed by signal 9" + KILLED),
+        (-11, ["12 images"], "failed", 1, "DVC was killed by signal 11"),
     ],
 )
 def test_reads_what_became_of_a_stage(code: int, lines: list[str], result: str, exit_code: int, message: str | None) -> None:

@@ -91,3 +91,12 @@ def test_each_kind_of_artifact_is_hashed_again(project: Path) -> None:
         ("data/features/tiny/digits/pooled.npy", ("data/features/tiny",)),
         ("data/weights/tiny.safetensors", ("data/weights/tiny.safetensors", "data/weights/tiny.json")),
     ]
+
+    card = weights.card_path("tiny")
+    card.write_bytes(card.read_bytes()[:40])
+    number, damaged = verify.everything()
+    assert number == 4
+    assert [damage.where for damage in damaged] == [
+        "data/results/language_effects.parquet", "data/features/tiny/digits/pooled.npy", "data/weights/tiny.json",
+    ]  # fmt: skip
+    assert damaged[-1].remove == ("data/weights/tiny.safetensors", "data/weights/tiny.json")

@@ -62,5 +62,12 @@ def test_order_of_rows_does_not_matter_and_pairs_stay_apart() -> None:
     assert smallest_fraction(shuffled, 0.01).select("target", "keep_fraction").equals(made.select("target", "keep_fraction"))
 
 
+def test_a_lucky_small_fraction_below_a_worse_one_is_no_answer() -> None:
+    lucky = {("a", 0.2): [0.0, 0.0], ("a", 0.4): [0.1, 0.1], ("a", 0.6): [0.0, 0.0], ("b", 0.2): [0.0, 0.0]}
+    assert smallest_fraction(outcomes(lucky), 0.01)["keep_fraction"].to_list() == [0.6, 0.2]
+    bad_at_the_top = {("a", 0.2): [0.0, 0.0], ("a", 0.4): [0.1, 0.1]}
+    assert smallest_fraction(outcomes(bad_at_the_top), 0.01)["keep_fraction"].to_list() == [None]
+
+
 def test_no_outcomes_give_an_empty_table() -> None:
     assert smallest_fraction(outcomes({("a", 0.2): [0.0]}).clear(), 0.01).is_empty()

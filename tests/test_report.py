@@ -1,0 +1,271 @@
+"""The report on few rows: every sentence and every figure holds up where tables are small or empty."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages import figures, params, recommend, report
+from stages.artifacts import tables
+from stages.languages import fewshot_curve, rank_sources
+from stages.params import Params
+from stages.sections import Results, sections
+
+ENCODERS = {"big": 0.9, "small": 0.6}
+TARGETS = ("digits", "other")
+
+
+def frame(name: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={key: column.dtype for key, column in tables.SCHEMAS[name].columns.items()})
+
+
+def outcome(pair: tuple[str, str], method: str, fraction: float, seed: int, accuracy: float) -> dict[str, Any]:
+    return {
+        "source": pair[0],
+        "target": pair[1],
+        "method": method,
+        "keep_fraction": fraction,
+        "seed": seed,
+        "n_classes": 5,
+        "n_images": 50,
+        "pretrain_steps": round(100 * fraction) + seed,  # repetitions need not take the same number of steps
+        "downstream_accuracy": accuracy,
+        "full_source_accuracy": 0.9,
+    }
+
+
+def outcomes(*pairs: tuple[str, str]) -> pl.DataFrame:
+    rows = [
+        outcome(pair, method, fraction, seed, accuracy)
+        for pair in pairs
+        for seed in (0, 1)
+        for method, fraction, accuracy in (("full", 1.0, 0.9), ("mapping", 0.5, 0.9 - 0.004 * seed), ("random", 0.5, 0.5))
+    ]
+    return frame("pruning_outcomes", rows)
+
+
+def language_pairs() -> pl.DataFrame:
+    names = ["en", "es", "pt"]
+    rows = [
+        {
+            "task": "k",
+            "source": source,
+            "target": target,
+            "n_shots": n,
+            "seed": 0,
+            "score": 0.5 + 0.1 * abs(names.index(source) - names.index(target)) + 0.01 * n,
+            "n_source": 9,
+            "n_target": 9,
+        }
+        for source in names
+        for target in names
+        for n in (0, 10)
+    ]
+    nearness = (pl.col("source") == pl.col("target")).cast(pl.Float64)
+    return pl.DataFrame(rows).with_columns(syntax_distance=1 - nearness, genetic_distance=nearness)
+
+
+@pytest.fixture
+def settings(write_params: Callable[..., Path]) -> Params:
+    tiny = {"arch": "test_byobnet", "weights": "random", "layers": ["pooled", "stages.1"]}
+    return params.load(write_params(encoders=dict.fromkeys(ENCODERS, tiny)))
+
+
+@pytest.fixture
+def results(settings: Params) -> Results:
+    """Tables of two encoders on two targets; the pick is an intermediate layer on one of them, two of four curves cross."""
+    pairs = [(target, encoder) for target in TARGETS for encoder in ENCODERS]
+    scores = [
+        {
+            "target": target,
+            "encoder": encoder,
+            "layer": layer,
+            "metric": "logme",
+            "score": score,
+            "rank": 1 + ["pooled", "stages.1"].index(layer) + (2 if encoder == "small" else 0),
+            "higher_is_better": True,
+            "n": 10,
+            "d": 2,
+            "warning": None,
+        }
+        for target, encoder in pairs
+        for layer, score in (("pooled", ENCODERS[encoder]), ("stages.1", ENCODERS[encoder] - 0.1))
+    ]
+    finetuned = [
+        {
+            "target": target,
+            "encoder": encoder,
+            "mode": mode,
+            "seed": seed,
+            "accuracy": ENCODERS[encoder] - 0.01 * seed,
+            "mean_per_class_accuracy": 0.5,
+            "epochs": None,
+        }
+        for target, encoder in pairs
+        for mode in ("full", "linear")
+        for seed in (0, 1)
+    ]
+    agreement = [
+        {"target": target, "metric": "logme", "mode": mode, "n_encoders": 2, "weighted_kendall": tau, "top1_regret": 0.02}
+        for target in TARGETS
+        for mode, tau in (("full", 0.25), ("linear", 0.75))
+    ]
+    curves = [
+        {
+            "target": target,
+            "encoder": encoder,
+            "head": head,
+            "m": m,
+            "seed": seed,
+            "error": error + 0.01 * seed * (head == "logistic"),
+            "mean_per_class_error": error,
+            "log_loss": error,
+        }
+        for target, encoder in pairs
+        for head, errors in (("logistic", (0.5, 0.2)), ("naive_bayes", (0.4, 0.4)))
+        for m, error in zip((10, 1000), errors, strict=True)
+        for seed in (0, 1)
+    ]
+    crossings = {("digits", "big"): 100.0, ("digits", "small"): 201.0}
+    crossover = [
+        {
+            "target": target,
+            "encoder": encoder,
+            "m_star": crossings.get((target, encoder)),
+            "regime": "naive_bayes_first" if (target, encoder) in crossings else "logistic_always",
+        }
+        for target, encoder in pairs
+    ]
+    predictions = frame(
+        "language_predictions",
+        [
+            {
+                "task": row["task"],
+                "split_protocol": "leave_one_target_out",
+                "model": "ridge",
+                "source": row["source"],
+                "target": row["target"],
+                "score": row["score"],
+                "predicted": row["score"],
+            }
+            for row in language_pairs().filter((pl.col("n_shots") == 0) & (pl.col("source") != pl.col("target"))).to_dicts()
+        ],
+    )
+    effect = {"task": "k", "term": "syntax_distance", "beta_standardised": -0.1, "ci_low": -0.2, "ci_high": 0.0}
+    found: Results = {
+        "transferability": frame("transferability", scores),
+        "finetuned": frame("finetuned", finetuned),
+        "agreement": frame("agreement", agreement),
+        "pruning_scores": frame("pruning_scores", []),
+        "pruning_outcomes": outcomes(("glyphs", "digits"), ("glyphs", "other")),
+        "probe_curves": frame("probe_curves", curves),
+        "probe_crossover": frame("probe_crossover", crossover),
+        "language_pairs": language_pairs(),
+        "language_effects": frame("language_effects", [effect]),
+        "language_predictions": predictions,
+        "source_languages": rank_sources(predictions),
+        "fewshot_curves": fewshot_curve(language_pairs(), goal=0.8),
+    }
+    return answered(settings, found)
+
+
+def answered(settings: Params, results: Results) -> Results:
+    """Write the tables, let the stage recommend, and read its answers."""
+    for name, table in results.items():
+        tables.write(name, table)
+    recommend.main(settings, "")
+    return {**results, "recommendations": tables.load("recommendations")}
+
+
+def empty(settings: Params, results: Results, *names: str) -> Results:
+    return answered(settings, {name: results[name].clear() if name in names else results[name] for name in results})
+
+
+def sentences(settings: Params, results: Results) -> dict[str, str]:
+    return {section.key: section.sentence for section in sections(settings, results)}
+
+
+def test_the_sentences_say_what_the_tables_say(settings: Params, results: Results) -> None:
+    said = sentences(settings, results)
+    assert "head layers of 2 encoders" in said["rank"]
+    assert "full fine-tuning at a weighted Kendall of 0.250" in said["rank"]
+    assert "linear fine-tuning at a weighted Kendall of 0.750" in said["rank"]
+    for pair in ("glyphs for digits", "glyphs for other"):
+        assert f"{pair}: the full source gives 0.900" in said["prune"]
+    assert said["prune"].count("mapping with 50% of the groups (loss +0.002 [") == 2
+    assert said["prune"].count("random at no fraction tried") == 2
+    assert "median crossing is at 150 labels" in said["probe"]  # between 100 and 201: the mean of the middle two is 150.5
+    assert "k, mean score lost against the best source over 2 targets: 0.000 by the predicted first source" in said["languages"]
+    assert "by always taking English" in said["languages"]
+    assert "by the nearest language" in said["languages"]
+    assert "at random" in said["languages"]
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        (),
+        ("pruning_outcomes",),
+        ("fewshot_curves",),
+        ("language_effects",),
+        ("language_predictions", "source_languages", "language_effects", "fewshot_curves"),
+    ],
+)
+def test_the_page_holds_with_tables_that_may_be_empty(settings: Params, results: Results, left_out: tuple[str, ...]) -> None:
+    found = empty(settings, {name: results[name] for name in results if name != "recommendations"}, *left_out)
+    page = report.page(settings, found, "all checks passed")
+    charts = json.loads(page.partition('id="charts">')[2].partition("</script>")[0])
+    assert set(charts) == set(re.findall(r'<figure id="([^"]+)"', page))
+    assert ("prune-0" in charts) == ("pruning_outcomes" not in left_out)
+    assert ("languages-1" in charts) == ("language_effects" not in left_out)
+    assert report.metrics(settings, found)["rank"]["linear"]["mean_weighted_kendall"] == 0.75
+
+
+def test_a_metric_that_is_defined_nowhere(settings: Params, results: Results) -> None:
+    scores = results["transferability"].with_columns(score=pl.lit(None, pl.Float64), rank=pl.lit(None, pl.Int64))
+    tables_alone = {name: table for name, table in results.items() if name != "recommendations"}
+    found = answered(settings, {**tables_alone, "transferability": scores})
+    refused = found["recommendations"].filter(pl.col("answer") == "no answer")
+    assert sorted(refused["target"].to_list()) == sorted(TARGETS * 2)
+    assert report.page(settings, found, "")
+
+
+def values(chart: Any) -> list[dict[str, Any]]:
+    """Return the rows that a chart draws; it must serialise."""
+    content = chart.to_dict()
+    return list(content["data"]["values"]) if "data" in content else list(content["layer"][0]["data"]["values"])
+
+
+def test_repetitions_with_different_steps_are_one_point() -> None:
+    rows = values(figures.pruning(outcomes(("s", "t"), ("s", "u"))))
+    assert len(rows) == 6
+    assert {row["pretrain_steps"] for row in rows if row["method"] == "mapping"} == {50.5}
+
+
+def test_the_scatter_keeps_head_layers_alone(results: Results) -> None:
+    layers = {"big": "pooled", "small": "stages.1"}
+    rows = values(figures.score_against_accuracy(results["transferability"], results["finetuned"], "logme", layers))
+    assert {(row["encoder"], row["layer"]) for row in rows} == set(layers.items())
+    assert len(rows) == 2 * 2 * 2  # targets, encoders, modes
+
+
+@pytest.mark.parametrize("few", [0, 1])
+def test_every_figure_is_made_of_few_rows(results: Results, few: int) -> None:
+    cut = {name: table.head(few) for name, table in results.items()}
+    picked = {"digits": "big"} if few else {}
+    for chart in (
+        figures.head_accuracy(cut["finetuned"]),
+        figures.score_against_accuracy(cut["transferability"], cut["finetuned"], "logme", {"big": "pooled"} if few else {}),
+        figures.agreement(cut["agreement"]),
+        figures.pruning(cut["pruning_outcomes"]),
+        figures.probe_curves(cut["probe_curves"], cut["probe_crossover"], picked),
+        figures.transfer_matrix(cut["language_pairs"]),
+        figures.language_effects(cut["language_effects"]),
+    ):
+        assert chart.to_dict()["$schema"]
