@@ -179,7 +179,7 @@ def test_the_surrogate_also_sees_its_source() -> None:
     pair = {"source": "digits", "target": "half", "surrogate": "a"}
     loaded = params.Params.model_validate({
         "datasets": HALF, "targets": ["half"],
-        "encoders": {"a": {**VIT, "weights": {"pretrain": "digits"}}, "b": VIT}, "prune": {"pairs": [pair, pair]},
+        "encoders": {"a": {**VIT, "weights": {"pretrain": "digits"}}, "b": VIT}, "prune": {"pairs": [pair]},
         "rank": {"metrics": ["logme"]}, "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt"]},
     })  # fmt: skip
     assert extract.datasets_of(loaded, "a") == ["half", "digits"]

@@ -52,7 +52,7 @@ def test_the_packaged_digits_as_dvc_runs_them(write_params: Callable[..., Path],
     write_params()
     done = run_stage("ingest", "--dataset", "digits")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("digits: 1,797 images, 10 classes, 0 quarantined, ")
+    assert done.stdout.startswith("digits: 1,797 images, 10 classes, 0 quarantined")
     dataset = Dataset.open("digits", verify=True)
     assert dataset.classes == [str(digit) for digit in range(10)]
     assert dataset.rows.schema == MANIFEST_SCHEMA

@@ -39,7 +39,7 @@ SMALL = {
         "pairs": [{"source": "glyphs", "target": "hebrew", "surrogate": "trained"}],
         "methods": ["label_mapping", "random"], "fractions": [0.25, 0.5], "seeds": 1,
     },
-    "probe": {"seeds": 2, "sizes": [20, 40, 80]},
+    "probe": {"layer": "pooled", "seeds": 2, "sizes": [20, 40, 80]},
     "languages": {
         "tasks": ["entity_type"], "languages": ["en", "es", "pt", "fr", "it", "ru"], "shots": [0, 30], "seeds": 2, "goal": 0.5,
     },

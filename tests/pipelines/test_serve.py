@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,16 @@ def free_port() -> int:
 def ask(url: str, content: object = None) -> Any:
     data = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+    for pause in (0.5, 1, 2, 4, 8, None):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or pause is None:  # the server's word for "my database is busy, ask again"
+                raise
+            error.close()
+            time.sleep(pause)
+    return None
 
 
 def until(condition: Callable[[], Any], seconds: float) -> Any:
