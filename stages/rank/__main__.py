@@ -35,13 +35,9 @@ def sample(labels: NDArray[np.int64], max_per_class: int | None, generator: np.r
 
 def read(features: FeatureSet, layer: str, chosen: NDArray[np.int64]) -> Statistics:
     """Return the statistics of some training rows of one layer; raises InputProblem naming the layer if not finite."""
-    probabilities = features.probabilities("train")
+    labels = features.labels("train")[chosen]
     try:
-        return Statistics(
-            features.features(layer, "train")[chosen],
-            features.labels("train")[chosen],
-            None if probabilities is None else probabilities[chosen],
-        )
+        return Statistics(features.layer(layer), labels, features.mapped_probabilities, rows=features.where("train")[chosen])
     except InputProblem as problem:
         raise InputProblem(problem.what, where=f"{features.path}/{layer}", next_step=problem.next_step) from None
 
