@@ -25,7 +25,7 @@ from stages import encoders, entry, seeds, training
 from stages.artifacts import atomic, manifest, store, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.device import pick_device
-from stages.errors import InputProblem, TryAgain
+from stages.errors import InputProblem, TryAgain, out_of_memory
 from stages.params import EDIT, Encoder, FileWeights, Params, PretrainWeights
 
 CODE = ("weights.py", "training.py", "device.py", "encoders", "datasets/decoding.py")
@@ -137,7 +137,7 @@ def from_hub(settings: Params, name: str, encoder: Encoder) -> tuple[State, weig
             next_step=f"check the network, then `dvc repro weights@{name}`",
         ) from None
     except (RuntimeError, ValueError) as error:
-        if entry.out_of_memory(error):
+        if out_of_memory(error):
             raise
         what = f"the weights of {encoder.arch} do not fit ({_first_line(error)})"
         raise InputProblem(what, where=where, next_step=EDIT) from None
