@@ -106,6 +106,21 @@ def check() -> None:
 
 
 @app.command()
+def profile(name: Annotated[str, typer.Argument(help="a key of `profiles` in params.yaml, for instance full")]) -> None:
+    """Write a profile's values over the sections of params.yaml.
+
+    The file as it was is kept, and the way back is printed.
+    """
+    from pipelines import profile as profiles
+
+    project.require()
+    changes = profiles.apply(name)
+    print("\n".join(changes) or f"params.yaml holds all values of profile {name} already")
+    if changes:
+        print(f"\nback: cp {profiles.BEFORE} params.yaml, then `dvc repro`, which finds the earlier results in its cache")
+
+
+@app.command()
 def recommend(
     target: Annotated[str | None, typer.Argument(help="a dataset or language; all by default")] = None,
     whole: Annotated[bool, typer.Option("--all", help="every answer with its evidence, however many")] = False,

@@ -24,7 +24,7 @@ def tables_page(schemas: Mapping[str, Schema] = SCHEMAS) -> str:
     lines = [
         "# The result tables",
         "",
-        "Written by `make docs` from `stages/artifacts/tables.py`; do not edit.",
+        "Written by `make docs` from `stages/artifacts/schemas`; do not edit.",
         "",
         "Each is `data/results/<table>.parquet`, sorted by its keys, which are unique. Null means: not computed. Read one with",
         '`tables.load("agreement")` (`from stages.artifacts import tables`), any of them with',

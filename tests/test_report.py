@@ -11,11 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from stages import figures, params, recommend, report
+from stages import params, recommend
 from stages.artifacts import tables
 from stages.languages import fewshot_curve, rank_sources
 from stages.params import Params
-from stages.sections import Results, sections
+from stages.report import Results, extract, languages, probe, prune, rank, sections
+from stages.report.metrics import metrics
+from stages.report.page import page as page_of
 
 ENCODERS = {"big": 0.9, "small": 0.6}
 TARGETS = ("digits", "other")
@@ -219,12 +221,12 @@ def test_the_sentences_say_what_the_tables_say(settings: Params, results: Result
 )
 def test_the_page_holds_with_tables_that_may_be_empty(settings: Params, results: Results, left_out: tuple[str, ...]) -> None:
     found = empty(settings, {name: results[name] for name in results if name != "recommendations"}, *left_out)
-    page = report.page(settings, found, "all checks passed")
+    page = page_of(settings, found, "all checks passed")
     charts = json.loads(page.partition('id="charts">')[2].partition("</script>")[0])
     assert set(charts) == set(re.findall(r'<figure id="([^"]+)"', page))
     assert ("prune-0" in charts) == ("pruning_outcomes" not in left_out)
     assert ("languages-1" in charts) == ("language_effects" not in left_out)
-    assert report.metrics(settings, found)["rank"]["linear"]["mean_weighted_kendall"] == 0.75
+    assert metrics(settings, found)["rank"]["linear"]["mean_weighted_kendall"] == 0.75
 
 
 def test_a_metric_that_is_defined_nowhere(settings: Params, results: Results) -> None:
@@ -233,7 +235,7 @@ def test_a_metric_that_is_defined_nowhere(settings: Params, results: Results) ->
     found = answered(settings, {**tables_alone, "transferability": scores})
     refused = found["recommendations"].filter(pl.col("answer") == "no answer")
     assert sorted(refused["target"].to_list()) == sorted(TARGETS * 2)
-    assert report.page(settings, found, "")
+    assert page_of(settings, found, "")
 
 
 def values(chart: Any) -> list[dict[str, Any]]:
@@ -243,14 +245,14 @@ def values(chart: Any) -> list[dict[str, Any]]:
 
 
 def test_repetitions_with_different_steps_are_one_point() -> None:
-    rows = values(figures.pruning(outcomes(("s", "t"), ("s", "u"))))
+    rows = values(prune.pruning(outcomes(("s", "t"), ("s", "u"))))
     assert len(rows) == 6
     assert {row["pretrain_steps"] for row in rows if row["method"] == "mapping"} == {50.5}
 
 
 def test_the_scatter_keeps_head_layers_alone(results: Results) -> None:
     layers = {"big": "pooled", "small": "stages.1"}
-    rows = values(figures.score_against_accuracy(results["transferability"], results["finetuned"], "logme", layers))
+    rows = values(rank.score_against_accuracy(results["transferability"], results["finetuned"], "logme", layers))
     assert {(row["encoder"], row["layer"]) for row in rows} == set(layers.items())
     assert len(rows) == 2 * 2 * 2  # targets, encoders, modes
 
@@ -260,12 +262,12 @@ def test_every_figure_is_made_of_few_rows(results: Results, few: int) -> None:
     cut = {name: table.head(few) for name, table in results.items()}
     picked = {"digits": "big"} if few else {}
     for chart in (
-        figures.head_accuracy(cut["finetuned"]),
-        figures.score_against_accuracy(cut["transferability"], cut["finetuned"], "logme", {"big": "pooled"} if few else {}),
-        figures.agreement(cut["agreement"]),
-        figures.pruning(cut["pruning_outcomes"]),
-        figures.probe_curves(cut["probe_curves"], cut["probe_crossover"], picked),
-        figures.transfer_matrix(cut["language_pairs"]),
-        figures.language_effects(cut["language_effects"]),
+        extract.head_accuracy(cut["finetuned"]),
+        rank.score_against_accuracy(cut["transferability"], cut["finetuned"], "logme", {"big": "pooled"} if few else {}),
+        rank.agreement(cut["agreement"]),
+        prune.pruning(cut["pruning_outcomes"]),
+        probe.probe_curves(cut["probe_curves"], cut["probe_crossover"], picked),
+        languages.transfer_matrix(cut["language_pairs"]),
+        languages.language_effects(cut["language_effects"]),
     ):
         assert chart.to_dict()["$schema"]

@@ -19,7 +19,7 @@ from stages.artifacts.manifest import digest, sha256
 STORE = Path("data/store")
 LOCK_FILE = Path("requirements.lock")
 PACKAGE = Path(__file__).resolve().parents[1]  # the `stages` package
-BASE = ("params.py", "seeds.py", "artifacts")  # code that every stage's results depend on
+BASE = ("params", "seeds.py", "artifacts")  # code that every stage's results depend on
 
 
 def key(inputs: Mapping[str, object], code: Iterable[str] = ()) -> str:

@@ -1,0 +1,43 @@
+"""Tables of the family `prune`."""
+
+from __future__ import annotations
+
+from stages.artifacts.schemas.schema import SEED, TARGET, Schema, count, real, share, text
+
+SCHEMAS: dict[str, Schema] = {
+    "pruning_scores": Schema(
+        "Which source classes matter for a target?",
+        {
+            "source": text("source dataset"),
+            "target": TARGET,
+            "method": text("pruning method"),
+            "group": text("source class, or the method's own group; of the first repetition where the method draws"),
+        },
+        {
+            "score": real("higher is kept longer"),
+            "rank": count("1 is kept longest"),
+            "n_images": count("training images of the group"),
+        },
+        made_by="prune",
+        may_be_empty=True,
+    ),
+    "pruning_outcomes": Schema(
+        "What does pre-training on what is kept cost, and save?",
+        {
+            "source": text("source dataset"),
+            "target": TARGET,
+            "method": text("pruning method, `full` for the whole source, `none` for random weights"),
+            "keep_fraction": share("share of the source's groups kept: its classes, unless the method makes its own"),
+            "seed": SEED,
+        },
+        {
+            "n_classes": count("source classes kept"),
+            "n_images": count("source training images kept"),
+            "pretrain_steps": count("optimiser steps of the pre-training"),
+            "downstream_accuracy": share("linear head on the target's test split"),
+            "full_source_accuracy": share("the same after pre-training on the whole source with this seed"),
+        },
+        made_by="prune_proof",
+        may_be_empty=True,
+    ),
+}

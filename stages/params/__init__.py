@@ -1,0 +1,167 @@
+"""params.yaml as typed, validated models: one section per stage, every mistake named with its nearest valid choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from stages.errors import InputProblem, nearest
+from stages.params.answers import Recommend, Schedule
+from stages.params.data import DatasetEntry, Datasets, Ingest
+from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
+from stages.params.explain import explain
+from stages.params.languages import Languages
+from stages.params.probe import Probe
+from stages.params.prune import Prune, PrunePair
+from stages.params.rank import Rank
+from stages.params.run import Run
+from stages.params.section import EDIT, PARAMS_FILE, Count, Once, Section, Slug
+
+__all__ = [
+    "EDIT",
+    "PARAMS_FILE",
+    "Count",
+    "DatasetEntry",
+    "Datasets",
+    "Encoder",
+    "Extract",
+    "FileWeights",
+    "Finetune",
+    "Ingest",
+    "Languages",
+    "Params",
+    "Pretrain",
+    "PretrainWeights",
+    "Probe",
+    "Prune",
+    "PrunePair",
+    "Rank",
+    "Recommend",
+    "Run",
+    "Schedule",
+    "Section",
+    "explain",
+    "load",
+    "merged",
+]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    run: Run = Run()
+    datasets: Datasets
+    targets: Annotated[Once[Slug], Field(min_length=1)]
+    ingest: Ingest = Ingest()
+    encoders: Annotated[dict[Slug, Encoder], Field(min_length=1)]
+    pretrain: Pretrain = Pretrain()
+    extract: Extract = Extract()
+    finetune: Finetune = Finetune()
+    rank: Rank
+    prune: Prune = Prune()
+    probe: Probe = Probe()
+    languages: Languages
+    recommend: Recommend = Recommend()
+    schedule: Schedule = Schedule()
+    profiles: dict[Slug, dict[str, Any]] = {}
+
+    @property
+    def all_datasets(self) -> dict[str, DatasetEntry]:
+        """Return the datasets of both groups by name."""
+        return {**self.datasets.packaged, **self.datasets.files}
+
+    def encoder(self, name: str) -> Encoder:
+        """Return an encoder by name; raises InputProblem with the nearest names where there is none."""
+        if name not in self.encoders:
+            what = f"there is no encoder {name!r}; {nearest(name, self.encoders)}"
+            raise InputProblem(what, where=f"{PARAMS_FILE}: encoders", next_step=EDIT)
+        return self.encoders[name]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Params:
+        twice = set(self.datasets.packaged) & set(self.datasets.files)
+        if twice:
+            raise ValueError(f"datasets: {sorted(twice)[0]!r} is in both groups; rename one")
+        for name, entry in self.datasets.packaged.items():
+            if "path" in entry.options:
+                raise ValueError(f"datasets.packaged.{name}: has a `path`; move it to datasets.files, where DVC watches it")
+        for name, entry in self.datasets.files.items():
+            if "path" not in entry.options:
+                raise ValueError(f"datasets.files.{name}: needs `path`, the file or folder that DVC watches")
+        known = self.all_datasets
+
+        def expect(where: str, name: str, among: dict[str, Any]) -> None:
+            if name not in among:
+                raise ValueError(f"{where}: there is no {name!r}; {nearest(name, among)}")
+
+        for index, target in enumerate(self.targets):
+            expect(f"targets.{index}", target, known)
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder.weights, PretrainWeights):
+                expect(f"encoders.{name}.weights.pretrain", encoder.weights.pretrain, known)
+        for index, pair in enumerate(self.prune.pairs):
+            expect(f"prune.pairs.{index}.source", pair.source, known)
+            expect(f"prune.pairs.{index}.target", pair.target, known)
+            expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
+            surrogate = self.encoders[pair.surrogate]
+            if surrogate.weights != PretrainWeights(pretrain=pair.source):
+                raise ValueError(
+                    f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
+                    f"give it `weights: {{pretrain: {pair.source}}}`"
+                )
+            if pair.layer not in surrogate.layers:
+                raise ValueError(
+                    f"prune.pairs.{index}.layer: {pair.surrogate!r} keeps no {pair.layer!r}; "
+                    f"{nearest(pair.layer, surrogate.layers)}"
+                )
+        for name, encoder in self.encoders.items():
+            if self.probe.layer not in encoder.layers:
+                raise ValueError(
+                    f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; {nearest(self.probe.layer, encoder.layers)}"
+                )
+        if self.recommend.metric not in self.rank.metrics:
+            raise ValueError(
+                f"recommend.metric: {self.recommend.metric!r} is not computed; "
+                f"{nearest(self.recommend.metric, self.rank.metrics)}"
+            )
+        return self
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        InputProblem: the file is absent, is not YAML, or says something invalid; one message, the first mistake.
+    """
+    next_step = f"edit {path}, then `transferscope check`"
+    if not path.is_file():
+        raise InputProblem("does not exist", where=str(path), next_step="run this in the project's folder")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputProblem(f"is not YAML: {error}", where=str(path), next_step=next_step) from None
+    if not isinstance(content, dict):
+        raise InputProblem("is empty, or not a mapping", where=str(path), next_step=next_step)
+    loaded = _validated(content, str(path), next_step)
+    for name, changes in loaded.profiles.items():  # a mistake in one is named now, not when an hour's run asks for it
+        _validated(merged(content, changes), f"{path}, profile {name}", next_step)
+    return loaded
+
+
+def merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `content` with `changes` over it, key by key; lists and values are replaced whole."""
+    both = {
+        key: merged(content[key], value) if isinstance(value, dict) and isinstance(content.get(key), dict) else value
+        for key, value in changes.items()
+    }
+    return {**content, **both}
+
+
+def _validated(content: dict[str, Any], where: str, next_step: str) -> Params:
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise InputProblem(explain(error, Params), where=where, next_step=next_step) from None

@@ -1,0 +1,91 @@
+"""Sections `encoders`, `pretrain`, `extract` and `finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from stages.params.section import Count, Once, Section, Slug
+
+
+class PretrainWeights(Section):
+    """Weights trained here on one of the datasets."""
+
+    pretrain: Slug
+
+
+class FileWeights(Section):
+    """Weights from a .safetensors or .pth file below data/raw/weights."""
+
+    file: Path
+
+
+def _weights_form(value: Any) -> str | None:
+    """Return the tag of the form of `weights` that a value is in; as in `explain`, the user never wrote the capitals."""
+    if isinstance(value, PretrainWeights) or (isinstance(value, dict) and list(value) == ["pretrain"]):
+        return "Pretrain"
+    if isinstance(value, FileWeights) or (isinstance(value, dict) and list(value) == ["file"]):
+        return "File"
+    return "Word" if value in ("hub", "random") else None
+
+
+WeightsForm = Annotated[
+    Annotated[Literal["hub", "random"], Tag("Word")]
+    | Annotated[PretrainWeights, Tag("Pretrain")]
+    | Annotated[FileWeights, Tag("File")],
+    Discriminator(
+        _weights_form,
+        custom_error_type="weights_form",
+        custom_error_message="is none of hub, random, {pretrain: <dataset>} and {file: <path>}",
+    ),
+]
+
+
+class Encoder(Section):
+    """One timm model with its weights, the layers to tap, and overrides of timm's own data config."""
+
+    arch: str
+    arch_args: dict[str, Any] = {}
+    weights: WeightsForm
+    layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]
+    input_size: Annotated[int, Field(ge=8)] | None = None  # pixels, square
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
+
+    @property
+    def head_layer(self) -> str:
+        """Return the layer that a linear head is fitted on: `pooled` where it is kept, else the last one named."""
+        return "pooled" if "pooled" in self.layers else self.layers[-1]
+
+
+class Pretrain(Section):
+    """Supervised training: AdamW, one-cycle learning rate, cross-entropy without label smoothing."""
+
+    epochs: Count = 8
+    batch_size: Count = 128
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+class Extract(Section):
+    """How features are computed and kept."""
+
+    batch_size: Count = 256
+    shard_images: Count = 4096  # images between two points from which a killed run resumes
+    dtype: Literal["float32", "float16"] = "float32"
+
+
+class Finetune(Section):
+    """The ground truth of ranking: a linear head and full fine-tuning, on a small budget."""
+
+    modes: Annotated[Once[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]
+    seeds: Count = 2
+    epochs: Count = 6
+    batch_size: Count = 64
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    max_train: Count = 500
+    linear_c: float = Field(default=1.0, gt=0)  # inverse penalty of the linear head

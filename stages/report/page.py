@@ -1,0 +1,62 @@
+"""The report as one self-contained page: the answers first, then a section for each."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib import metadata
+from pathlib import Path
+from string import Template
+
+import polars as pl
+import vl_convert
+from great_tables import GT
+
+from stages.params import Params
+from stages.questions import by_question
+from stages.report import Results, Section, sections
+
+PAGE = Path(__file__).with_name("page.html")
+
+VERSIONS = ("torch", "timm", "scikit-learn", "polars", "faiss-cpu", "dvc", "statsmodels", "babel")
+
+FEW = 6  # a question with no more answers than this is shown unfolded
+
+
+def page(settings: Params, results: Results, checks: str) -> str:
+    """Return the page's HTML, which needs no network: scripts, styles and data are inside."""
+    found = sections(settings, results)
+    charts = {f"{section.key}-{index}": chart.to_dict() for section in found for index, chart in enumerate(section.charts)}
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    counted = f"{len(settings.all_datasets)} datasets, {len(settings.encoders)} encoders, seed {settings.run.seed}"
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(
+        links="".join(f'<a href="#{section.key}">{section.heading}</a>' for section in found),
+        answers=answers(results["recommendations"]),
+        sections="\n".join(_section(section) for section in found),
+        inputs=html.escape(f"{counted}. {checks}. Made with {versions}."),
+        charts=json.dumps(charts, sort_keys=True).replace("</", "<\\/"),
+        script=vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
+    )
+
+
+def _section(section: Section) -> str:
+    figures = "".join(f'<figure id="{section.key}-{index}" class="figure"></figure>' for index in range(len(section.charts)))
+    sentence = html.escape(section.sentence)
+    return f'<section id="{section.key}"><h2>{section.heading}</h2><p class="number">{sentence}</p>{figures}</section>'
+
+
+def answers(recommendations: pl.DataFrame) -> str:
+    """Return the recommendations as one HTML table a question."""
+    parts = []
+    for question, group in by_question(recommendations):
+        shown = group.select("target", "answer", "evidence", "margin", "warning").with_columns(pl.col("warning").fill_null(""))
+        table = (
+            GT(shown, id=question.replace(" ", "-"))
+            .fmt_number("margin", decimals=3)
+            .sub_missing("margin", missing_text="")
+            .tab_options(table_width="100%")
+        )
+        unfolded = " open" if len(group) <= FEW else ""
+        summary = f"{question.capitalize()}? <small>{len(group)} answer{'s' if len(group) > 1 else ''}</small>"
+        parts.append(f'<details{unfolded}><summary>{summary}</summary><div class="wide">{table.as_raw_html()}</div></details>')
+    return "\n".join(parts)
