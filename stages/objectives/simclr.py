@@ -9,6 +9,7 @@ trainings here, AdamW, in place of LARS, which is for batches of thousands. A st
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -41,7 +42,8 @@ class Contrast(nn.Module):
     def __init__(self, encoder: nn.Module, seed: int) -> None:
         super().__init__()
         self.encoder = encoder
-        width = int(getattr(encoder, "head_hidden_size", 0) or encoder.num_features)  # what the encoder gives without a head
+        built: Any = encoder  # timm says the width of its outputs in attributes that torch does not know
+        width = int(getattr(built, "head_hidden_size", 0) or built.num_features)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seeds.integer_seed(seed, "projection"))
             self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION))
