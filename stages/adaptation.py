@@ -46,7 +46,7 @@ def fine_tune(
     checkpoints: Path,
     label: str,
 ) -> None:
-    """Train all weights of a timm model in place under a new head of `n_classes`; the arguments are those of `training.train`."""
+    """Train all weights of a timm model in place under a new head of `n_classes`; the rest is as in `training.train`."""
     timm_model: Any = model
     timm_model.to("cpu")  # the head is drawn on the CPU, the same on every device
     with torch.random.fork_rng(devices=[]):

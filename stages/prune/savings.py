@@ -39,7 +39,7 @@ def smallest_fraction(outcomes: pl.DataFrame, tolerance: float, generator: np.ra
     same rule on seeds drawn with replacement, and 1 where no fraction passes, since all of the source always does.
 
     Args:
-        outcomes: rows of the table `pruning_outcomes`; every fraction of a method has the same seeds.
+        outcomes: rows of the table `pruning_outcomes`: the same seeds for every method and fraction.
         tolerance: accuracy, 0 to 1.
         generator: of the bootstrap.
 
@@ -59,23 +59,25 @@ def smallest_fraction(outcomes: pl.DataFrame, tolerance: float, generator: np.ra
         )
         .sort(*KEYS, "keep_fraction", "seed")
     )
+    # One set of draws for all methods: two that differ in nothing get the same interval.
+    n_seeds = max(gaps["seed"].n_unique(), 1)
+    draws = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=RESAMPLES).T / n_seeds  # (seeds, resamples)
     rows = [
-        {**dict(zip(KEYS, key, strict=True)), **_of_method(group, tolerance, generator)}
+        {**dict(zip(KEYS, key, strict=True)), **_of_method(group, tolerance, draws)}
         for key, group in gaps.group_by(KEYS, maintain_order=True)
     ]
     return pl.DataFrame(rows, schema=SCHEMA).sort(KEYS)
 
 
-def _of_method(runs: pl.DataFrame, tolerance: float, generator: np.random.Generator) -> dict[str, Any]:
-    """Return the values of one method from its runs, sorted by fraction and seed."""
+def _of_method(runs: pl.DataFrame, tolerance: float, draws: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the values of one method from its runs, sorted by fraction and seed; `draws` [seeds, resamples] are weights."""
     fractions = runs["keep_fraction"].unique().sort().to_numpy()
-    n_seeds = runs["seed"].n_unique()
+    n_seeds = len(draws)
     gap, saved = (runs[name].to_numpy().reshape(len(fractions), n_seeds) for name in ("gap", "saved"))
     found = int(_smallest(gap.mean(axis=1, keepdims=True), tolerance)[0])
     values: dict[str, Any] = {"n_seeds": n_seeds}
     if n_seeds > 1:
-        drawn = gap @ generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=RESAMPLES).T / n_seeds
-        smallest = np.append(fractions, 1.0)[_smallest(drawn, tolerance)]
+        smallest = np.append(fractions, 1.0)[_smallest(gap @ draws, tolerance)]
         tail = (1 - CONFIDENCE) / 2
         low, high = np.quantile(smallest, [tail, 1 - tail], method="inverted_cdf")  # one of the fractions tried
         values |= {"fraction_low": float(low), "fraction_high": float(high)}
@@ -95,4 +97,4 @@ def _smallest(gaps: NDArray[np.float64], tolerance: float) -> NDArray[np.int64]:
     """Return, for each column of gaps [fractions, n], the first row from which on all pass; `fractions` where none does."""
     passes = gaps <= tolerance + ROUNDING
     from_here_on = np.logical_and.accumulate(passes[::-1], axis=0)
-    return len(gaps) - from_here_on.sum(axis=0)
+    return np.asarray(len(gaps) - from_here_on.sum(axis=0), dtype=np.int64)
