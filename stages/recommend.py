@@ -14,14 +14,12 @@ from stages.artifacts import tables
 from stages.languages.predict import COVERAGE
 from stages.params import Params
 from stages.prune.savings import CONFIDENCE
-from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
+from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
 
 Row = dict[str, Any]
 
 NO_ANSWER = "no answer"
 SAME = 1e-12  # spread of differences of error that is rounding; all labels are one draw, whatever the seed
-CONTROLS = ("random", "reversed")  # what a pruning method has to beat
-MODES = {"linear": "linear head", "full": "full fine-tuning"}
 
 
 def main(settings: Params, _name: str) -> None:

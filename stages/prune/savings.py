@@ -29,6 +29,39 @@ KEYS = ["source", "target", "method", "mode"]
 ROUNDING = 1e-9  # sums depend on the order of rows in their last bits; a gap that equals the tolerance must pass
 
 
+def paired_gaps(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Return, for every run on what a method keeps, what it loses and saves against the full source of its seed and mode.
+
+    Args:
+        outcomes: rows of the table `pruning_outcomes`.
+
+    Returns:
+        source, target, method, mode, keep_fraction, seed, sorted by them; gap: accuracy of the full source minus the
+        run's; saved: share of the full source's optimiser steps, 0 to 1.
+    """
+    full = outcomes.filter(pl.col("method") == "full").select("source", "target", "mode", "seed", full_steps="pretrain_steps")
+    return (
+        outcomes.filter(~pl.col("method").is_in(["full", "none"]))
+        .join(full, on=["source", "target", "mode", "seed"], how="left")
+        .select(
+            *KEYS,
+            "keep_fraction",
+            "seed",
+            gap=pl.col("full_source_accuracy") - pl.col("downstream_accuracy"),
+            saved=1 - pl.col("pretrain_steps") / pl.col("full_steps"),
+        )
+        .sort(*KEYS, "keep_fraction", "seed")
+    )
+
+
+def half_width(values: NDArray[np.float64]) -> float | None:
+    """Return half the 95% interval of the mean of [n] values by Student's t, None where n is 1."""
+    if len(values) < 2:
+        return None
+    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1))
+    return quantile * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
+
+
 def smallest_fraction(outcomes: pl.DataFrame, tolerance: float, generator: np.random.Generator) -> pl.DataFrame:
     """Return, for each pair, pruning method and mode, the smallest kept fraction that is as good as the full source.
 
@@ -49,16 +82,7 @@ def smallest_fraction(outcomes: pl.DataFrame, tolerance: float, generator: np.ra
         steps_saved (share of the full source's optimiser steps, 0 to 1). Null where no fraction is as good, intervals
         also with a single seed.
     """
-    full = outcomes.filter(pl.col("method") == "full").select("source", "target", "mode", "seed", full_steps="pretrain_steps")
-    gaps = (
-        outcomes.filter(~pl.col("method").is_in(["full", "none"]))
-        .join(full, on=["source", "target", "mode", "seed"], how="left")
-        .with_columns(
-            gap=pl.col("full_source_accuracy") - pl.col("downstream_accuracy"),
-            saved=1 - pl.col("pretrain_steps") / pl.col("full_steps"),
-        )
-        .sort(*KEYS, "keep_fraction", "seed")
-    )
+    gaps = paired_gaps(outcomes)
     # One set of draws for all methods: two that differ in nothing get the same interval.
     n_seeds = max(gaps["seed"].n_unique(), 1)
     draws = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=RESAMPLES).T / n_seeds  # (seeds, resamples)
@@ -87,10 +111,8 @@ def _of_method(runs: pl.DataFrame, tolerance: float, draws: NDArray[np.float64])
     values |= {
         "keep_fraction": float(fractions[found]), "accuracy_gap": mean, "steps_saved": float(saved[found].mean()),
     }  # fmt: skip
-    if n_seeds > 1:
-        half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n_seeds - 1) * gap[found].std(ddof=1) / np.sqrt(n_seeds))
-        values |= {"gap_low": mean - half, "gap_high": mean + half}
-    return values
+    half = half_width(gap[found])
+    return values if half is None else values | {"gap_low": mean - half, "gap_high": mean + half}
 
 
 def _smallest(gaps: NDArray[np.float64], tolerance: float) -> NDArray[np.int64]:
