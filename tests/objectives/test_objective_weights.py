@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 import stages.extract
 import stages.probe.__main__
@@ -21,6 +27,7 @@ from stages.artifacts.features import FeatureSet
 from stages.artifacts.pruning import Pruning
 from stages.errors import InputProblem
 
+ROOT = Path(__file__).resolve().parents[2]
 BUDGET = {"epochs": 2, "batch_size": 64}
 
 
@@ -99,3 +106,25 @@ def test_a_training_is_kept_and_repeatable_and_its_options_are_part_of_it(
     stages.weights.main(params.load(write_params(**sections(objective, **option))), "mine")
     assert len(kept_trainings()) == 2
     assert weights.weights_path("mine").read_bytes() != first
+
+
+@pytest.mark.parametrize("objective", ["simclr", "adversarial"])
+def test_a_killed_training_ends_in_the_bytes_of_an_unbroken_one(
+    write_params: Callable[..., Path], run_stage: Callable[..., Any], objective: str
+) -> None:
+    settings = params.load(write_params(**{**sections(objective), "pretrain": {"epochs": 12, "batch_size": 16}}))
+    ingest.main(settings, "letters")
+    command = [sys.executable, "-m", "stages.weights", "--encoder", "mine"]
+    victim = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(Path("data/store/training").glob("*/checkpoints/newest.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    (newest,) = Path("data/store/training").glob("*/checkpoints/newest.pt")
+    assert 0 < torch.load(newest, weights_only=True)["epochs_done"] < 12
+    assert run_stage("weights", "--encoder", "mine").returncode == 0
+    resumed = weights.weights_path("mine").read_bytes()
+    shutil.rmtree("data/store")
+    assert run_stage("weights", "--encoder", "mine").returncode == 0
+    assert weights.weights_path("mine").read_bytes() == resumed
