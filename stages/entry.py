@@ -94,7 +94,7 @@ def _peak_rss() -> int:
 
 def _limit_threads(threads: int) -> None:
     """Give BLAS and torch the same number of threads everywhere: the order of their sums depends on it."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = str(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
     if "numpy" in sys.modules:  # its BLAS has read the environment already

@@ -134,4 +134,4 @@ def _refusal(statistics: Statistics, needs_source_probabilities: bool) -> str | 
     """Return why no metric, or none that needs a source head, has a value here."""
     if statistics.n_classes < 2:
         return ONE_CLASS
-    return NO_HEAD if needs_source_probabilities and statistics.probabilities is None else None
+    return NO_HEAD if needs_source_probabilities and statistics.n_source_classes is None else None
