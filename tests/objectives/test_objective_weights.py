@@ -108,11 +108,11 @@ def test_a_training_is_kept_and_repeatable_and_its_options_are_part_of_it(
     assert weights.weights_path("mine").read_bytes() != first
 
 
-@pytest.mark.parametrize("objective", ["simclr", "adversarial"])
 def test_a_killed_training_ends_in_the_bytes_of_an_unbroken_one(
-    write_params: Callable[..., Path], run_stage: Callable[..., Any], objective: str
+    write_params: Callable[..., Path], run_stage: Callable[..., Any]
 ) -> None:
-    settings = params.load(write_params(**{**sections(objective), "pretrain": {"epochs": 12, "batch_size": 16}}))
+    """SimCLR's, which carries more than the encoder from epoch to epoch; the others are interrupted in their contract test."""
+    settings = params.load(write_params(**{**sections("simclr"), "pretrain": {"epochs": 12, "batch_size": 16}}))
     ingest.main(settings, "letters")
     command = [sys.executable, "-m", "stages.weights", "--encoder", "mine"]
     victim = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
