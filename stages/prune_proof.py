@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ class Bench:
         made = settings.encoder(name).weights
         aim = made if isinstance(made, PretrainWeights) else PretrainWeights(pretrain=pair.source)
         self.objective, self.options = chosen(aim, f"params.yaml: encoders.{name}.weights")
-        self.recipe = training.Recipe(**settings.pretrain.model_dump(), precision=settings.run.precision)
+        recipe = training.Recipe(**settings.pretrain.model_dump(), precision=settings.run.precision)
+        self.recipe = replace(recipe, epochs=settings.prune.epochs or recipe.epochs)
         budget = settings.finetune
         self.tuning = training.Recipe(
             budget.epochs, budget.batch_size, budget.learning_rate, budget.weight_decay, settings.run.precision

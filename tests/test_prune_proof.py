@@ -293,6 +293,15 @@ def test_every_objective_is_proved_by_its_own_pre_training(settings: Callable[..
     assert 0 <= bench.adapt(model, run, "full", Path("data/store/tune")) <= 1
 
 
+def test_the_proof_may_have_fewer_epochs_than_the_surrogate(settings: Callable[..., params.Params]) -> None:
+    chosen = settings(methods=["label_mapping"], seeds=1, epochs=1)
+    bench, whole = (Bench(told, told.prune.pairs[0]) for told in (chosen, settings(methods=["label_mapping"], seeds=1)))
+    run = Run("full", 1.0, 0, tuple(bench.source_rows["id"]))
+    assert bench.pretrain(run, Path("data/store/pretrain"))[1]["pretrain_steps"] == 5  # of 16 images
+    assert bench.key(run) != whole.key(run)
+    assert whole.recipe.epochs == chosen.pretrain.epochs == 2
+
+
 def test_another_encoder_than_the_surrogate_may_be_proved(settings: Callable[..., params.Params]) -> None:
     chosen = settings(methods=["label_mapping"], seeds=1, modes=["linear"])
     pair = {**chosen.prune.pairs[0].model_dump(), "encoder": "other"}

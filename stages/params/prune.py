@@ -29,5 +29,6 @@ class Prune(Section):
     methods: Annotated[Once[str], Field(min_length=1)] = ["label_mapping", "feature_mapping", "random"]
     fractions: Annotated[Once[Fraction], Field(min_length=2)] = [0.2, 0.5]
     seeds: Count = 2
+    epochs: Count | None = None  # of each pre-training of the proof; None: as many as `pretrain` says
     modes: Annotated[Once[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]  # of adapting to the target
     tolerance: float = Field(default=0.01, ge=0)  # of downstream accuracy, for "as good as the full source"
