@@ -12,7 +12,7 @@ import yaml
 from stages import entry
 from stages.artifacts import atomic
 from stages.errors import InputProblem, nearest
-from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
 
 CHECKED = Path("data/checked.json")
 GRAPH = Path("dvc.yaml")
@@ -102,6 +102,10 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
     except InputProblem as problem:
         raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
     check_input(model, encoder.layers, config.input_size, where=where)
+    if isinstance(encoder.weights, PretrainWeights):
+        from stages.objectives import chosen
+
+        chosen(encoder.weights, f"{where}.weights")
     if isinstance(encoder.weights, FileWeights):
         _check_weight_file(encoder.weights.file, f"{where}.weights.file")
 

@@ -13,14 +13,13 @@ from stages import entry
 from stages.artifacts import tables
 from stages.languages.predict import COVERAGE
 from stages.params import Params
-from stages.prune.savings import CONFIDENCE, smallest_fraction
-from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
+from stages.prune.savings import CONFIDENCE
+from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
 
 Row = dict[str, Any]
 
 NO_ANSWER = "no answer"
 SAME = 1e-12  # spread of differences of error that is rounding; all labels are one draw, whatever the seed
-CONTROLS = ("random", "reversed")  # what a pruning method has to beat
 
 
 def main(settings: Params, _name: str) -> None:
@@ -32,7 +31,7 @@ def main(settings: Params, _name: str) -> None:
     rows = [
         *encoders(scores, load("finetuned"), load("agreement"), wanted.metric, layers),
         *heads(load("probe_curves"), load("probe_crossover"), picked, wanted.labels_at_hand, settings.probe.layer),
-        *source_data(load("pruning_outcomes"), settings.prune.tolerance),
+        *source_data(load("pruning_savings"), settings.prune.tolerance),
         *source_languages(load("source_languages")),
         *target_examples(load("fewshot_curves"), settings.languages.goal),
     ]
@@ -158,14 +157,17 @@ def _doubt(first: dict[int, float], second: dict[int, float], name: str) -> list
     return [f"{name} may be as good: its error is {low:+.3f} to {high:+.3f} above over {len(gaps)} seeds"]
 
 
-def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
-    """Yield, per source and target, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
+def source_data(savings: pl.DataFrame, tolerance: float) -> Iterator[Row]:
+    """Yield, per source, target and mode, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
 
     A method is preferred to chance at the same share; the reversed order is a control and never the answer.
+
+    Args:
+        savings: rows of the table `pruning_savings`.
+        tolerance: that they were made with.
     """
-    found = smallest_fraction(outcomes, tolerance)
-    for (source, target), group in found.group_by(["source", "target"], maintain_order=True):
-        pair = f"{source} for {target}"
+    for (source, target, mode), group in savings.group_by(["source", "target", "mode"], maintain_order=True):
+        pair = f"{source} for {target}, {MODES.get(str(mode), mode)}"
         enough = group.filter(pl.col("keep_fraction").is_not_null()).with_columns(
             control=pl.col("method").is_in(CONTROLS)
         ).sort("keep_fraction", "control", "accuracy_gap", "method")  # fmt: skip
@@ -178,10 +180,14 @@ def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
         evidence = (
             f"accuracy {abs(best['accuracy_gap']):.3f} {'below' if best['accuracy_gap'] > 0 else 'above'} the full source's"
         )
-        if best["gap_low"] is not None:
-            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f})"
-        evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         notes = []
+        if best["gap_low"] is not None:
+            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f}, {best['n_seeds']} seeds)"
+            low, high = best["fraction_low"], best["fraction_high"]
+            evidence += f"; smallest share {low:.0%}" + (f" to {high:.0%}" if high > low else "") + " when seeds are resampled"
+            if high > best["keep_fraction"]:
+                notes.append(f"resampled seeds ask for up to {high:.0%}")
+        evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         if best["gap_high"] is None or best["gap_high"] > tolerance:
             notes.append(f"the interval does not rule out a loss above {tolerance}")
         controls = enough.filter(pl.col("control") & (pl.col("keep_fraction") <= best["keep_fraction"]))["method"].to_list()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from scipy import stats
 
 from stages import recommend
 from stages.probe import learning_curves
+from stages.prune import smallest_fraction
 from stages.questions import picks
 from stages.rank.agreement import agreement as agreement_of
 
@@ -159,6 +161,7 @@ def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int
         "target": "t",
         "method": method,
         "keep_fraction": fraction,
+        "mode": "linear",
         "seed": seed,
         "n_classes": 1,
         "n_images": 1,
@@ -168,16 +171,36 @@ def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int
     }
 
 
+def source_data(rows: list[dict[str, object]]) -> list[dict[str, Any]]:
+    savings = smallest_fraction(pl.DataFrame(rows), 0.01, np.random.default_rng(0))
+    return list(recommend.source_data(savings, 0.01))
+
+
 def test_the_smallest_share_that_costs_little() -> None:
     rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
     rows += [outcome("label_mapping", 0.2, seed, 0.8, 20) for seed in (0, 1)]
     rows += [outcome("label_mapping", 0.5, seed, accuracy, 50) for seed, accuracy in ((0, 0.9), (1, 0.898))]
     rows += [outcome("random", 0.5, seed, 0.7, 50) for seed in (0, 1)]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
-    assert row["target"] == "s for t"
+    (row,) = source_data(rows)
+    assert row["target"] == "s for t, linear head"
     assert row["answer"] == "keep 50% of the source's groups by label_mapping"
     assert "50% of the pre-training steps saved" in row["evidence"]
+    assert "(loss -0.012 to +0.014, 2 seeds); smallest share 50% when seeds are resampled" in row["evidence"]
+    assert row["warning"] == "the interval does not rule out a loss above 0.01"
     assert row["margin"] == pytest.approx(0.009)
+
+
+def test_each_mode_has_an_answer_and_resampled_seeds_may_ask_for_more() -> None:
+    rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
+    rows += [outcome("label_mapping", 0.2, seed, accuracy, 20) for seed, accuracy in ((0, 0.91), (1, 0.87))]
+    rows += [outcome("label_mapping", 0.5, seed, 0.9, 50) for seed in (0, 1)]
+    tuned = [{**row, "mode": "full", "downstream_accuracy": 0.9} for row in rows]
+    full, linear = source_data(rows + tuned)
+    assert (full["target"], linear["target"]) == ("s for t, full fine-tuning", "s for t, linear head")
+    assert full["answer"] == linear["answer"] == "keep 20% of the source's groups by label_mapping"
+    assert full["warning"] is None
+    assert "smallest share 20% to 50% when seeds are resampled" in linear["evidence"]
+    assert "resampled seeds ask for up to 50%" in linear["warning"]
 
 
 def test_random_as_good_is_told() -> None:
@@ -186,7 +209,7 @@ def test_random_as_good_is_told() -> None:
         for method, fraction in (("full", 1.0), ("a_method", 0.5), ("random", 0.5))
         for seed in (0, 1)
     ]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep 50% of the source's groups by a_method"
     assert "random selection is as good" in row["warning"]
 
@@ -194,9 +217,9 @@ def test_random_as_good_is_told() -> None:
 def test_the_reversed_order_is_never_the_answer() -> None:
     full = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
     rows = [*full, *(outcome("reversed", 0.2, seed, 0.95, 20) for seed in (0, 1))]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep everything"
-    (row,) = recommend.source_data(pl.DataFrame([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))]), 0.01)
+    (row,) = source_data([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))])
     assert row["answer"] == "keep 20% of the source's groups by a_method"
     assert "reversed selection is as good" in row["warning"]
 
@@ -205,7 +228,7 @@ def test_nothing_can_go() -> None:
     rows = [
         outcome(method, fraction, 0, accuracy, 10) for method, fraction, accuracy in (("full", 1.0, 0.9), ("random", 0.5, 0.5))
     ]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep everything"
 
 

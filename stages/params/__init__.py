@@ -107,11 +107,13 @@ class Params(Section):
             expect(f"prune.pairs.{index}.target", pair.target, known)
             expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
             surrogate = self.encoders[pair.surrogate]
-            if surrogate.weights != PretrainWeights(pretrain=pair.source):
+            if not isinstance(surrogate.weights, PretrainWeights) or surrogate.weights.pretrain != pair.source:
                 raise ValueError(
                     f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
                     f"give it `weights: {{pretrain: {pair.source}}}`"
                 )
+            if pair.encoder is not None:
+                expect(f"prune.pairs.{index}.encoder", pair.encoder, self.encoders)
             if pair.layer not in surrogate.layers:
                 raise ValueError(
                     f"prune.pairs.{index}.layer: {pair.surrogate!r} keeps no {pair.layer!r}; "
