@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 _BLOCK_ELEMENTS = 2**22  # float64 values of the features held at once: 32 MiB
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -71,7 +72,8 @@ def assumptions(features: NDArray[Any], labels: NDArray[Any]) -> Assumptions:
     origin = features[0].astype(np.float64)  # a large common offset is gone before anything is summed
     means = np.zeros((k, d))
     for rows, block in _blocks(features, origin):
-        np.add.at(means, codes[rows], block)
+        members = (np.ones(len(block)), (codes[rows], np.arange(len(block))))
+        means += sparse.csr_array(members, shape=(k, len(block))) @ block
     means /= np.bincount(codes)[:, None]
     mean = np.bincount(codes) @ means / n
     within, total, low, high = np.zeros(d), np.zeros(d), np.full(d, np.inf), np.full(d, -np.inf)

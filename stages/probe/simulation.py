@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -159,12 +159,9 @@ def sample_complexity(
             cell = Cell(mixture, seeds, test_points, c, run_seed)
             threshold = mixture.bayes_error + epsilon
             for head in (NAIVE_BAYES, LOGISTIC):
-                of_mean = first_below(lambda m, head=head: cell.mean_error(head, m), threshold, 2 * k, max_m)  # type: ignore[misc]
+                of_mean = first_below(partial(cell.mean_error, head), threshold, 2 * k, max_m)
                 for seed in range(seeds):
-                    found = first_below(
-                        lambda m, head=head, seed=seed: cell.error(head, seed, m),  # type: ignore[misc]
-                        threshold, 2 * k, max_m,
-                    )  # fmt: skip
+                    found = first_below(partial(cell.error, head, seed), threshold, 2 * k, max_m)
                     warning = None if found is not None else f"still above at {max_m} examples"
                     error = cell.error(head, seed, max_m if found is None else found)
                     rows.append((k, n, head, seed, found, error, of_mean, mixture.bayes_error, warning))
