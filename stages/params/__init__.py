@@ -14,7 +14,7 @@ from stages.params.data import DatasetEntry, Datasets, Ingest
 from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
 from stages.params.explain import explain
 from stages.params.languages import Languages
-from stages.params.probe import Probe
+from stages.params.probe import Probe, Simulation
 from stages.params.prune import Prune, PrunePair
 from stages.params.rank import Rank
 from stages.params.run import Run
@@ -43,6 +43,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Section",
+    "Simulation",
     "explain",
     "load",
     "merged",
@@ -63,6 +64,7 @@ class Params(Section):
     rank: Rank
     prune: Prune = Prune()
     probe: Probe = Probe()
+    simulation: Simulation = Simulation()
     languages: Languages
     recommend: Recommend = Recommend()
     schedule: Schedule = Schedule()
