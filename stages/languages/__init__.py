@@ -53,7 +53,7 @@ PAIR_FEATURES: Registry[PairFeature] = Registry(
     },
 )
 
-# fit(pairs seen) -> predict(pairs) -> scores [n] or [candidates, n]; beside these, `nearest_<x>` exists for every `<x>_distance`
+# fit(pairs seen) -> predict(pairs) -> scores [n] or [candidates, n]; besides, `nearest_<x>` exists for every `<x>_distance`
 MODELS: Registry[Fit] = Registry(
     "transfer model",
     {

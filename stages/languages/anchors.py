@@ -1,7 +1,7 @@
 """What one to three measured sources of a new target tell about the others: the target's own level.
 
-The error of a prediction is the target's part, with variance between, and the pair's, with variance within. Of the mean error of
-k anchors the part k between / (k between + within) is the target's (the best linear predictor of a random effect).
+The error of a prediction is the target's part, with variance between, and the pair's, with variance within. Of the mean error
+of k anchors the part k between / (k between + within) is the target's (the best linear predictor of a random effect).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _errors(
 
 
 def half_width(calibration: Calibration, k: int, coverage: float) -> float | None:
-    """Return the half-width of the intervals around predictions shifted by `k` anchors, None where there are too few targets."""
+    """Return the half-width of the intervals around predictions shifted by `k` anchors, None where targets are too few."""
     part, rng = share(calibration, k), np.random.default_rng(k)  # which anchors are drawn matters to nobody: any stream will do
     found, groups = [np.empty(0)], [np.empty(0, dtype=np.int64)]
     for target in np.unique(calibration.targets):
@@ -91,11 +91,9 @@ def with_anchors(every: Pairs, held: HeldOut, coverage: float, rng: np.random.Ge
             if half is not None:
                 inside.append((np.abs(of_target) <= half + 1e-12).mean())
                 widths.append(2 * half)
-        rows.append({
-            "n_anchors": k, "n_targets": n_targets, "mae": _mean(errors), "r2": 1 - squares / spread if spread > 1e-12 else None,
-            "coverage": _mean(inside), "width": _mean(widths),
-        })  # fmt: skip
-    return pl.DataFrame(rows, schema=ANCHORS)
+        r2 = 1 - squares / spread if spread > 1e-12 else None
+        rows.append((k, n_targets, _mean(errors), r2, _mean(inside), _mean(widths)))
+    return pl.DataFrame(rows, schema=ANCHORS, orient="row")
 
 
 def _mean(values: list[float]) -> float | None:
@@ -106,8 +104,8 @@ def anchor_table(
     evaluated: Mapping[str, tuple[Pairs, Mapping[str, HeldOut]]], protocol: str, rng: np.random.Generator, coverage: float = 0.9
 ) -> pl.DataFrame:
     """Return `language_anchors` of every task and model under one protocol."""
-    keys = {"task": pl.String, "split_protocol": pl.String, "model": pl.String}
-    frames = [pl.DataFrame(schema=keys | ANCHORS)]
+    keys = ("task", "split_protocol", "model")
+    frames = [pl.DataFrame(schema={**dict.fromkeys(keys, pl.String), **ANCHORS})]
     for task, (every, held) in sorted(evaluated.items()):
         for name, of_model in sorted(held.items()):
             if np.isfinite(of_model.predicted).any():

@@ -66,7 +66,7 @@ def random_ndcg(scores: NDArray[np.float64], places: int = PLACES) -> float | No
 
 
 def choices(pairs: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
-    """Return task, split_protocol, rule, mean_regret, ndcg_at_3, n_targets: each model's order of sources beside the plain rules."""
+    """Return task, split_protocol, rule, mean_regret, ndcg_at_3, n_targets: models beside plain rules."""
     frames = [pl.DataFrame(schema={"split_protocol": pl.String, **COMPARED})]
     for (protocol,), made in predictions.group_by("split_protocol", maintain_order=True):
         if knows_no_target(str(protocol)):
@@ -82,8 +82,8 @@ def choices(pairs: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
 def compare_choices(pairs: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
     """Return task, rule, mean_regret, ndcg_at_3, n_targets: what choosing by a rule costs against the best source measured.
 
-    Rules: `model` (the order of `ranked`), `english` (no order beyond its first), `nearest_<x>` by each distance, `random` (what
-    is expected of it). Only targets for which all rules have an answer count, so English itself is no target here. No row
+    Rules: `model` (the order of `ranked`), `english` (no order beyond its first), `nearest_<x>` by each distance, `random`
+    (what is expected of it). Only targets for which all rules have an answer count, so English itself is no target here. No row
     where nothing was measured without target examples.
     """
     return _compare(pairs, {"model": ranked.select("task", "target", "source", order=-pl.col("rank").cast(pl.Float64))})

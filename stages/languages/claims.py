@@ -1,8 +1,8 @@
 """How much each kind of feature says about transfer, and whether typology says more than words do.
 
-The claim of arXiv 2212.01757: similarity of syntax, morphology and phonology predicts cross-lingual transfer better than lexical
-similarity. It is tested on every task in two ways: by the adjusted R2 of either group alone, and by the R2 that the fit of all
-features loses without it. The intervals resample target languages (cluster bootstrap).
+The claim of arXiv 2212.01757: similarity of syntax, morphology and phonology predicts cross-lingual transfer better than
+lexical similarity. It is tested on every task in two ways: by the adjusted R2 of either group alone, and by the R2 that the
+fit of all features loses without it. The intervals resample target languages (cluster bootstrap).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Moments:
         """Return the moments of `times` samples of the targets, drawn with replacement, [times, 2 + f, 2 + f]."""
         n = len(self.of_target)
         weights = rng.multinomial(n, np.full(n, 1 / n), size=times).astype(np.float64)
-        return np.tensordot(weights, self.of_target, axes=1)
+        return np.asarray(np.tensordot(weights, self.of_target, axes=1), dtype=np.float64)
 
     def r2(self, moments: NDArray[np.float64], chosen: list[bool]) -> NDArray[np.float64]:
         """Return the R2 [b] of the fits on the chosen features by moments [b, 2 + f, 2 + f].
@@ -82,7 +82,8 @@ class Moments:
         inside, across = centred[:, at[:, None], at[None, :]], centred[:, at, -1]
         ridge = 1e-9 * np.maximum(np.trace(inside, axis1=1, axis2=2) / len(at), 1e-12)
         weights = np.linalg.solve(inside + ridge[:, None, None] * np.eye(len(at)), across[:, :, None])[:, :, 0]
-        return np.clip((weights * across).sum(axis=1) / np.maximum(spread, 1e-300), 0.0, 1.0)
+        explained = (weights * across).sum(axis=1) / np.maximum(spread, 1e-300)
+        return np.asarray(np.clip(explained, 0.0, 1.0), dtype=np.float64)
 
     def adjusted(self, moments: NDArray[np.float64], chosen: list[bool]) -> NDArray[np.float64]:
         """Return the R2 [b] corrected for the number of features: 1 - (1 - R2) (n - 1) / (n - f - 1)."""
@@ -93,8 +94,8 @@ class Moments:
 def contributions(pairs: pl.DataFrame, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return `language_groups` and `language_claims` of the zero-shot pairs.
 
-    The features are those of `effects`: unknown, constant and dependent ones are left out, with the same notes there. A task that
-    `effects` cannot fit has no groups, and its claim is not testable, as where the table has features of one side only.
+    The features are those of `effects`: unknown, constant and dependent ones are left out, with the same notes there. A task
+    that `effects` cannot fit has no groups, and its claim is not testable, as where the table has features of one side only.
     """
     groups, claims = [pl.DataFrame(schema=GROUPS)], [pl.DataFrame(schema=CLAIMS)]
     for (task,), rows in zero_shot(pairs).group_by("task", maintain_order=True):
@@ -117,8 +118,8 @@ def _groups(task: str, moments: Moments, whole: NDArray[np.float64], drawn: NDAr
         lost = _lost(moments, drawn, outside)
         rows.append({
             "task": task, "group": group, "n_terms": sum(inside),
-            "r2_alone": max(0.0, float(moments.adjusted(whole, inside)[0])), "r2_dropped": float(_lost(moments, whole, outside)[0]),
-            **_interval(lost),
+            "r2_alone": max(0.0, float(moments.adjusted(whole, inside)[0])),
+            "r2_dropped": float(_lost(moments, whole, outside)[0]), **_interval(lost),
         })  # fmt: skip
     return pl.DataFrame(rows, schema=GROUPS)
 

@@ -50,7 +50,8 @@ def square(distances: pl.DataFrame) -> tuple[list[str], NDArray[np.float64]]:
             total[place[source], place[target]] += distance
             count[place[source], place[target]] += 1
     total, count = total + total.T, count + count.T
-    matrix = np.where(count > 0, total / np.maximum(count, 1), distances["distance"].mean() or 0.0)
+    middle = float(distances["distance"].to_numpy().mean()) if len(distances) else 0.0
+    matrix = np.where(count > 0, total / np.maximum(count, 1), middle)
     np.fill_diagonal(matrix, 0.0)
     return names, matrix
 
@@ -86,17 +87,13 @@ def clusters(distances: pl.DataFrame) -> pl.DataFrame:
         number = {label: i for i, label in enumerate(sorted(first, key=lambda label: first[label]), start=1)}
         within = np.where(labels[:, None] == labels[None, :], matrix, 0.0).sum(axis=1)
         medoids = {min(np.flatnonzero(labels == label), key=lambda i: (within[i], names[i])) for label in np.unique(labels)}
-        found.append(
-            pl.DataFrame(
-                {
-                    "task": [str(task)] * len(names),
-                    "language": names,
-                    "cluster": [number[label] for label in labels],
-                    "place": place,
-                    "medoid": [i in medoids for i in range(len(names))],
-                    "silhouette": silhouettes(matrix, labels),
-                },
-                schema=CLUSTERS,
-            )  # fmt: skip
-        )
+        columns = {
+            "task": [str(task)] * len(names),
+            "language": names,
+            "cluster": [number[label] for label in labels],
+            "place": place,
+            "medoid": [i in medoids for i in range(len(names))],
+            "silhouette": silhouettes(matrix, labels),
+        }
+        found.append(pl.DataFrame(columns, schema=CLUSTERS))
     return pl.concat(found).sort("task", "language")

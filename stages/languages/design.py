@@ -89,8 +89,8 @@ class Pairs:
 
     def where(self, mask: NDArray[np.bool_]) -> Pairs:
         """Return the pairs that `mask` [n] marks."""
-        rows = {"source": self.source[mask], "target": self.target[mask], "features": self.features[mask]}
-        return replace(self, **rows, scores=self.scores[mask])
+        source, target, scores = self.source[mask], self.target[mask], self.scores[mask]
+        return replace(self, source=source, target=target, features=self.features[mask], scores=scores)
 
     def mean_of_others(self, asked: Pairs, side: str) -> NDArray[np.float64]:
         """Return the mean of these scores over each asked pair's source, or target ("target"), [n]; NaN where there are none.

@@ -56,7 +56,7 @@ class Columns:
 
 
 def fit_columns(rows: pl.DataFrame) -> tuple[Columns | None, list[str]]:
-    """Return the columns of one task's zero-shot rows that a least-squares fit can read, or None, and notes on what is left out."""
+    """Return what a least-squares fit can read of one task's zero-shot rows, or None, and notes on what is left out."""
     unknown = [name for name in feature_columns(rows) if rows.get_column(name).null_count() > MOST_UNKNOWN * rows.height]
     notes = [f"{name} left out, unknown for more than {MOST_UNKNOWN:.0%} of the pairs" for name in unknown]
     names = [name for name in feature_columns(rows) if name not in unknown]

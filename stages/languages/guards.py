@@ -26,7 +26,7 @@ def deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def broken_sources(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return task, kind, subject, detail of the sources that are low on every target and, where that was measured, on themselves.
+    """Return the warnings about sources that are low on every target and, where that was measured, on themselves.
 
     A source's level is the median over targets of its score less the target's median. Broken is a source whose level lies five
     robust deviations below the others' and that is among the lowest quarter on nine of ten targets. A source that does well on

@@ -96,7 +96,7 @@ def hold_out(pairs: Pairs, split: Split, fits: Mapping[str, Fit], *, blocks: int
     outer: dict[str, NDArray[np.float64]] = {}
     inner: list[dict[str, NDArray[np.float64]]] = [{} for _ in grouped]
 
-    def keep(into: dict[str, NDArray[np.float64]], rows: NDArray[np.bool_], found: dict[str, NDArray[np.float64]]) -> None:
+    def keep(into: dict[str, NDArray[np.float64]], rows: NDArray[np.int64], found: dict[str, NDArray[np.float64]]) -> None:
         for name, values in found.items():
             if name not in into:
                 into[name] = np.tile(empty, (len(values), 1))
@@ -106,16 +106,16 @@ def hold_out(pairs: Pairs, split: Split, fits: Mapping[str, Fit], *, blocks: int
         one = np.array([unit])
         seen, asked = split.seen_without(one), split.unit == unit
         if asked.any() and made.enough(seen):
-            keep(outer, asked, made.of(seen, asked))
-    for one, other in combinations(range(len(grouped)), 2):
-        dropped = np.concatenate([grouped[one], grouped[other]])
+            keep(outer, np.flatnonzero(asked), made.of(seen, asked))
+    for first, second in combinations(range(len(grouped)), 2):
+        dropped = np.concatenate([grouped[first], grouped[second]])
         seen = split.seen_without(dropped)
         asked = split.asked_in(dropped, dropped)
         if not (asked.any() and made.enough(seen)):
             continue
         found = made.of(seen, asked)
         units = split.unit[asked]
-        for block, predicted in ((one, other), (other, one)):
+        for block, predicted in ((first, second), (second, first)):
             rows = np.isin(units, grouped[predicted])
             keep(inner[block], np.flatnonzero(asked)[rows], {name: values[:, rows] for name, values in found.items()})
     return _assemble(pairs, split, grouped, outer, inner)

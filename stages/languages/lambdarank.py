@@ -1,6 +1,6 @@
 """A linear LambdaRank: weights on the features that put good sources of a target first.
 
-Burges, Ragno and Le 2006; Burges 2010, "From RankNet to LambdaRank to LambdaMART". The loss of a pair of sources of one target is
+Burges, Ragno and Le 2006; Burges 2010, "From RankNet to LambdaRank to LambdaMART". The loss of two sources of one target is
 |dNDCG| log(1 + exp(-(s_i - s_j))), with dNDCG what exchanging the two in the present order changes. scikit-learn has no ranker.
 With the order held still the loss is convex, so each round is one Newton step, after which the order is taken anew.
 """

@@ -82,10 +82,9 @@ def predictions(
                 width = calibration.half_width(coverage)
                 widths[rows] = np.nan if width is None else width
                 allowances[rows] = calibration.allowance(coverage)
-            frame = pl.DataFrame({
-                "source": every.sources.tolist(), "target": every.targets.tolist(), "score": every.scores,
-                "predicted": of_model.predicted, "allowance": allowances, "width": widths,
-            }).with_columns(pl.col("predicted", "allowance", "width").fill_nan(None)).filter(pl.col("predicted").is_not_null())  # fmt: skip
+            columns = {"score": every.scores, "predicted": of_model.predicted, "allowance": allowances, "width": widths}
+            frame = pl.DataFrame({"source": every.sources.tolist(), "target": every.targets.tolist(), **columns})
+            frame = frame.with_columns(pl.col(*columns).fill_nan(None)).filter(pl.col("predicted").is_not_null())
             behind = pl.col("predicted").max().over("target") - pl.col("predicted")
             in_set = behind <= pl.col("allowance") if knows_no_target(protocol) else pl.lit(None, dtype=pl.Boolean)
             frame = frame.with_columns(

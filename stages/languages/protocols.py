@@ -41,7 +41,7 @@ class Split:
 
     def seen_without(self, units: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return the pairs [n] that involve none of the units."""
-        return ~self.involves[:, units].any(axis=1)
+        return np.asarray(~self.involves[:, units].any(axis=1))
 
     def asked_in(self, units: NDArray[np.int64], dropped: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return the pairs [n] asked in one of the units that involve nothing else of what is dropped.
@@ -77,7 +77,7 @@ def leave_one_target_out(pairs: Pairs, rng: np.random.Generator) -> Split:
 
 
 def leave_one_family_out(pairs: Pairs, rng: np.random.Generator) -> Split:
-    """Hold out all languages of the target's family, as targets and as sources; a language of no known family is one of its own."""
+    """Hold out the target's whole family, as targets and as sources; a language of no known family is one of its own."""
     names = families(pairs.languages.tolist())
     targets = np.unique(pairs.target)
     held = sorted({names[pairs.languages[target]] for target in targets})
@@ -96,7 +96,7 @@ def seen_target(pairs: Pairs, rng: np.random.Generator) -> Split:
 
 
 def optimistic(pairs: Pairs, rng: np.random.Generator) -> Split:
-    """Hold out single pairs at random, in ten groups; each pair's error counts as independent of the others, which it is not."""
+    """Hold out single pairs at random, in ten groups; errors count as independent, which they are not."""
     unit = np.empty(len(pairs), dtype=np.int64)
     unit[rng.permutation(len(pairs))] = np.arange(len(pairs)) % FOLDS
     return Split(unit, unit[:, None] == np.arange(unit.max() + 1), np.arange(len(pairs)), ("source", "target"))

@@ -33,7 +33,7 @@ SETS = {
 
 @dataclass(frozen=True)
 class Offer:
-    """Sources with their costs [s], and what each gives to each target: predicted, measured, distances [s, t]; NaN: not offered."""
+    """Sources, their costs [s], and what each gives to each target: predicted, measured, distances [s, t]; NaN: nothing."""
 
     sources: list[str]
     costs: NDArray[np.float64]
@@ -120,8 +120,8 @@ def exact(offer: Offer, of: NDArray[np.float64], budget: float) -> list[int] | N
 def cheapest_cover(offer: Offer, tolerance: float) -> list[int]:
     """Return the cheapest sources of which one is within the tolerance of every target's best predicted source.
 
-    Solved as an integer programme (weighted set cover, HiGHS), which is exact; of several cheapest sets HiGHS takes one, the same
-    each time. Targets without any prediction are not asked for.
+    Solved as an integer programme (weighted set cover, HiGHS), which is exact; of several cheapest sets HiGHS takes one, the
+    same each time. Targets without any prediction are not asked for.
     """
     best = _best(offer.predicted)
     reachable = np.isfinite(best)
@@ -190,10 +190,11 @@ def offers(
 
 
 def source_sets(offered: Mapping[str, Offer], rng: np.random.Generator, *, budget: float, tolerance: float) -> pl.DataFrame:
-    """Return `source_sets`: each rule's set at every budget from the cheapest source's cost to `budget`, in steps of that cost.
+    """Return `source_sets`: each rule's set at every budget, in steps of the cheapest source's cost.
 
-    Rules: `greedy` and `exact` by predictions, `nearest` (greedy by the combined distance), `english` (English, then the strongest),
-    `strongest` (best predicted on average), `random` (mean of 200 sets), `cover` (the cheapest within the tolerance, at its own cost).
+    Rules: `greedy` and `exact` by predictions, `nearest` (greedy by the combined distance), `english` (English, then the
+    strongest), `strongest` (best predicted on average), `random` (mean of 200 sets), `cover` (the cheapest within the
+    tolerance, at its own cost).
     """
     rows: list[dict[str, object]] = []
     for task, offer in sorted(offered.items()):

@@ -20,8 +20,8 @@ def lines(made: Mapping[str, pl.DataFrame], explained: Effects) -> Iterator[str]
         consequence = "; left out" if row["kind"] == BROKEN else ""
         yield f"{row['task']}: {row['kind'].replace('_', ' ')} {row['subject']}: {row['detail']}{consequence}"
     yield from explained.notes
-    for task, r2 in explained.r2.items():
-        yield f"{task}: features explain R2 {r2:.2f} of the zero-shot scores"
+    for task, share in explained.r2.items():
+        yield f"{task}: features explain R2 {share:.2f} of the zero-shot scores"
     for row in made["language_claims"].iter_rows(named=True):
         found = ""
         if row["difference"] is not None:
