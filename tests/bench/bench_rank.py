@@ -24,19 +24,21 @@ from typing import Any
 import altair as alt
 import numpy as np
 import scipy
+import torch
 import vl_convert
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from stages.rank import METRICS, Statistics
+from stages.rank.accelerator import Accelerator
 
 REPEATS, ENOUGH = 3, 10.0  # runs of one way, and the seconds after which one more is not worth the wait
 REFITTED = ("nleep", "linear_cv")  # they fit models, by definition in minutes
 PAIRWISE = ("knn",)  # all pairs of rows
 GROWTH = (2000, 4000, 8000, 16000, 32000)
 LOGME, TMI = "LogME by SVD", "TMI by k-d tree"
-ALL = "all metrics, shared"
+ALL, CUDA = "all metrics, shared", "all metrics, CUDA"
 
 
 def logme_by_svd(features: NDArray, labels: NDArray, _: NDArray) -> float:
@@ -80,6 +82,15 @@ def everything(features: NDArray, labels: NDArray, probabilities: NDArray) -> fl
     return float("nan")
 
 
+def on_cuda(features: NDArray, labels: NDArray, probabilities: NDArray) -> float:
+    """Score as `everything` does, with the heavy parts on the GPU."""
+    statistics = Statistics(features, labels, probabilities, accelerator=Accelerator(torch.device("cuda")))
+    for name in METRICS:
+        if name not in REFITTED:
+            METRICS[name].rows(name, statistics)
+    return float("nan")
+
+
 def alone(name: str) -> Callable[[NDArray, NDArray, NDArray], float]:
     """Return one metric with statistics of its own; a pool metric's value needs a pool, its time does not."""
 
@@ -93,7 +104,8 @@ def alone(name: str) -> Callable[[NDArray, NDArray, NDArray], float]:
 
 def ways() -> dict[str, Callable[[NDArray, NDArray, NDArray], float]]:
     """Return what is measured by name: the alternatives first."""
-    return {LOGME: logme_by_svd, TMI: tmi_by_tree, **{name: alone(name) for name in METRICS}, ALL: everything}
+    there = {CUDA: on_cuda} if torch.cuda.is_available() else {}
+    return {LOGME: logme_by_svd, TMI: tmi_by_tree, **{name: alone(name) for name in METRICS}, ALL: everything, **there}
 
 
 def target(rows: int, dims: int, classes: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -187,7 +199,7 @@ def compare(rows: int, dims: int, classes: int) -> None:
     print(f"{'':24} {'seconds':>9} {'MiB more':>9} {'value':>16}   times faster than")
     for name, (seconds, mib, value) in found.items():
         against = [f"{other} {found[other][0] / seconds:.1f}" for other in (LOGME, TMI) if other.split()[0].lower() in name]
-        shown = f"{seconds / found[LOGME][0]:.2f} times the seconds of {LOGME}" if name == ALL else ", ".join(against)
+        shown = f"{seconds / found[LOGME][0]:.2f} times the seconds of {LOGME}" if name in (ALL, CUDA) else ", ".join(against)
         print(f"{name:24} {seconds:9.4f} {mib:9.0f} {'' if np.isnan(value) else f'{value:16.8f}':>16}   {shown}")
 
 
