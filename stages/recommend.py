@@ -11,10 +11,11 @@ from scipy import stats
 
 from stages import entry
 from stages.artifacts import tables
+from stages.languages.guards import BROKEN
 from stages.languages.predict import COVERAGE
 from stages.params import Params
 from stages.prune.savings import CONFIDENCE
-from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
+from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES, picks
 
 Row = dict[str, Any]
 
@@ -32,7 +33,8 @@ def main(settings: Params, _name: str) -> None:
         *encoders(scores, load("finetuned"), load("agreement"), wanted.metric, layers),
         *heads(load("probe_curves"), load("probe_crossover"), picked, wanted.labels_at_hand, settings.probe.layer),
         *source_data(load("pruning_savings"), settings.prune.tolerance),
-        *source_languages(load("source_languages")),
+        *source_languages(load("source_languages"), load("language_warnings")),
+        *source_sets(load("source_sets")),
         *target_examples(load("fewshot_curves"), settings.languages.goal),
     ]
     schema = {name: column.dtype for name, column in tables.SCHEMAS["recommendations"].columns.items()}
@@ -197,19 +199,50 @@ def source_data(savings: pl.DataFrame, tolerance: float) -> Iterator[Row]:
         yield _answer(SOURCE_DATA, pair, answer, evidence, tolerance - best["accuracy_gap"], "; ".join(notes) or None)
 
 
-def source_languages(ranked: pl.DataFrame) -> Iterator[Row]:
-    """Yield, per task and target language, the source predicted best without any measurement on that target."""
+def source_languages(ranked: pl.DataFrame, warnings: pl.DataFrame) -> Iterator[Row]:
+    """Yield, per task and target language, the source predicted best without any measurement on that target.
+
+    Of `language_warnings` those on the target and on the whole task are passed on.
+    """
     for (task, target), group in ranked.sort("task", "target", "rank").group_by(["task", "target"], maintain_order=True):
         first = group.row(0, named=True)
         margin = first["predicted"] - group["predicted"][1] if len(group) > 1 else None
         covered = group.filter(pl.col("conformal_set"))["source"].to_list()
-        evidence = (
-            f"predicted {first['predicted']:.3f}, measured {first['measured']:.3f}, {first['regret']:.3f} below the best source"
-        )
-        warning = None
+        interval = "" if first["interval_low"] is None else f" [{first['interval_low']:.3f}, {first['interval_high']:.3f}]"
+        evidence = f"predicted {first['predicted']:.3f}{interval}, measured {first['measured']:.3f}, "
+        evidence += f"{first['regret']:.3f} below the best source"
+        notes = []
         if len(covered) > 1:
-            warning = f"the {COVERAGE:.0%} set holds {len(covered)} of {len(group)} sources"
-        yield _answer(SOURCE_LANGUAGE, f"{task}/{target}", str(first["source"]), evidence, margin, warning)
+            notes.append(f"the {COVERAGE:.0%} set holds {len(covered)} of {len(group)} sources")
+        told = warnings.filter((pl.col("task") == task) & pl.col("subject").is_in([target, "*"]) & (pl.col("kind") != BROKEN))
+        notes += [f"{kind.replace('_', ' ')}: {detail}" for kind, detail in told.select("kind", "detail").iter_rows()]
+        yield _answer(SOURCE_LANGUAGE, f"{task}/{target}", str(first["source"]), evidence, margin, "; ".join(notes) or None)
+
+
+def source_sets(sets: pl.DataFrame) -> Iterator[Row]:
+    """Yield, per task, the sources to take together at the largest budget, and the cheapest that serve every target."""
+    for (task,), group in sets.sort("task", "rule", "budget").group_by(["task"], maintain_order=True):
+        budgeted = group.filter(pl.col("rule") != "cover")
+        last = budgeted.filter(pl.col("budget") == pl.col("budget").max())
+        rows = {row["rule"]: row for row in last.iter_rows(named=True)}
+        best = rows.get("exact") or rows.get("greedy")
+        if best is None:
+            continue
+        others = {
+            rule: row["measured"]
+            for rule, row in rows.items()
+            if rule not in (best["rule"], "greedy") and row["measured"] is not None
+        }  # fmt: skip
+        evidence = f"at cost {best['cost']:g} for {best['n_targets']} targets: measured {best['measured']:.3f}, "
+        evidence += f"{best['covered']:.0%} of the targets within the tolerance of their best source"
+        evidence += "".join(f"; {rule} {measured:.3f}" for rule, measured in others.items())
+        cover = group.filter(pl.col("rule") == "cover")
+        if len(cover):
+            evidence += f"; all targets take {cover['sources'][0]} at cost {cover['cost'][0]:g}"
+        ahead = {rule: measured for rule, measured in others.items() if measured > best["measured"] + SAME}
+        warning = f"{' and '.join(sorted(ahead))} measured better" if ahead else None
+        margin = None if not others else best["measured"] - max(others.values())
+        yield _answer(SOURCE_SET, str(task), str(best["sources"]).replace("+", ", "), evidence, margin, warning)
 
 
 def target_examples(curves: pl.DataFrame, goal: float) -> Iterator[Row]:

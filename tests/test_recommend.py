@@ -248,15 +248,20 @@ def test_sources_and_examples() -> None:
             "rank": [1, 2],
             "source": ["es", "en"],
             "predicted": [0.6, 0.5],
+            "interval_low": [0.5, None],
+            "interval_high": [0.7, None],
             "measured": [0.55, 0.58],
             "regret": [0.03, 0.0],
             "conformal_set": [True, True],
         }
     )
-    (row,) = recommend.source_languages(ranked)
+    kinds = ["target_out_of_range", "broken_source", "target_out_of_range"]
+    warnings = pl.DataFrame({"task": ["k"] * 3, "kind": kinds, "subject": ["pt", "pt", "ru"], "detail": ["far", "bad", "off"]})
+    (row,) = recommend.source_languages(ranked, warnings)
     assert (row["target"], row["answer"]) == ("k/pt", "es")
     assert row["margin"] == pytest.approx(0.1)
-    assert "2 of 2 sources" in row["warning"]
+    assert "predicted 0.600 [0.500, 0.700], measured 0.550" in row["evidence"]
+    assert row["warning"] == "the 90% set holds 2 of 2 sources; target out of range: far"
     curves = pl.DataFrame(
         {
             "task": ["k"] * 2,
@@ -273,3 +278,19 @@ def test_sources_and_examples() -> None:
     first, second = recommend.target_examples(curves, 0.8)
     assert first["answer"] == "999 for a score of 0.8"
     assert (second["answer"], second["warning"]) == ("no number", "the slope may be 0")
+
+
+def test_sources_together() -> None:
+    rows = [
+        {"task": "k", "rule": rule, "budget": budget, "sources": sources, "cost": budget, "n_targets": 5, "predicted": 0.5,
+         "measured": measured, "covered": 0.8}
+        for rule, budget, sources, measured in (
+            ("exact", 1.0, "en", 0.4), ("exact", 2.0, "en+ru", 0.5), ("greedy", 2.0, "en+ru", 0.5),
+            ("english", 2.0, "de+en", 0.45), ("random", 2.0, None, 0.52), ("cover", 4.0, "en+es+hi+ru", 0.6),
+        )
+    ]  # fmt: skip
+    (row,) = recommend.source_sets(pl.DataFrame(rows))
+    assert (row["target"], row["answer"]) == ("k", "en, ru")
+    assert "english 0.450; random 0.520; all targets take en+es+hi+ru at cost 4" in row["evidence"]
+    assert row["margin"] == pytest.approx(-0.02)
+    assert row["warning"] == "random measured better"

@@ -159,7 +159,8 @@ def results(settings: Params) -> Results:
             {
                 "task": row["task"],
                 "split_protocol": "leave_one_target_out",
-                "model": "ridge",
+                "model": "chosen",
+                "in_set": True,
                 "source": row["source"],
                 "target": row["target"],
                 "score": row["score"],
@@ -184,6 +185,8 @@ def results(settings: Params) -> Results:
         "language_effects": frame("language_effects", [effect]),
         "language_predictions": predictions,
         "source_languages": rank_sources(predictions),
+        "source_sets": frame("source_sets", []),
+        "language_warnings": frame("language_warnings", []),
         "fewshot_curves": fewshot_curve(language_pairs(), goal=0.8),
     }
     return answered(settings, found)
