@@ -20,7 +20,8 @@ from stages.rank import METRICS, Statistics, score_pool
 from stages.rank.__main__ import score_candidate
 from stages.rank.emms import emms_embeddings
 from stages.rank.fisher import largest_within
-from stages.rank.parc import evenly, spearman_of_two_groups
+from stages.rank.parc import spearman_of_two_groups
+from stages.rank.sampling import evenly
 from stages.tables import join_pools
 
 Inputs = tuple[NDArray, NDArray]
