@@ -10,7 +10,7 @@ import polars as pl
 from stages.params import Params
 from stages.questions import picks
 from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
-from stages.report.section import Results, Section
+from stages.report.section import Results, Section, ranked_by
 
 
 def section(settings: Params, results: Results) -> Section:
@@ -22,7 +22,9 @@ def section(settings: Params, results: Results) -> Section:
     crossing = crossover["m_star"].drop_nulls().to_list()
     if crossing:
         sentence += f" Where the curves cross, the median crossing is at {statistics.median(crossing):.0f} labels."
-    picked = {target: encoder for target, (encoder, _) in picks(results["transferability"], settings.recommend.metric).items()}
+    picked = {
+        target: encoder for target, (encoder, _) in picks(results["transferability"], ranked_by(settings, results)).items()
+    }
     chart = probe_curves(results["probe_curves"], crossover, picked)
     return Section("probe", "Naive Bayes or logistic regression?", sentence, (chart,) if picked else ())
 
