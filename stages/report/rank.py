@@ -13,6 +13,7 @@ from stages.report.section import Results, Section, Table, mean, ranked_by
 from stages.trust import ALL, BETTER
 
 CANDIDATE = ["target", "encoder", "layer"]
+PROFILE = 115  # width of an encoder's panel, pixels
 SHOWN_DIGITS = 6  # significant, of a score in a figure
 
 
@@ -142,25 +143,31 @@ def agreement(table: pl.DataFrame) -> Figure:
 
 
 def layer_profile(profiles: pl.DataFrame) -> Figure:
-    """Return one panel an encoder: accuracy of a linear head (full lines) and TMI (broken lines, right axis) by depth."""
+    """Return a column an encoder: the accuracy of a linear head, and where it is computed TMI below it, by depth."""
+    shown = {"probe_accuracy": "1 linear head", "tmi": "2 TMI"}  # rows of panels are in the order of their names
     rows = profiles.with_columns(
-        pl.col("depth", "probe_accuracy", "probe_low", "probe_high").round(4),
-        pl.col("tmi", "tmi_per_dim").round_sig_figs(SHOWN_DIGITS),
+        pl.col("probe_accuracy", "depth").round(4), pl.col("tmi", "tmi_per_dim").round_sig_figs(SHOWN_DIGITS)
+    ).unpivot(
+        list(shown), index=["encoder", "target", "layer", "depth", "d", "probe_low", "probe_high"],
+        variable_name="measure", value_name="value",
+    )  # fmt: skip
+    rows = rows.filter(pl.col("value").is_not_null()).with_columns(pl.col("measure").replace(shown))
+    rows = rows.sort("encoder", "target", "measure", "depth", "layer")
+    tooltip = ["encoder:N", "target:N", "layer:N", "depth:Q", "d:Q", "value:Q", "probe_low:Q", "probe_high:Q"]
+    line = (
+        alt.Chart(data(rows))
+        .mark_line(point=alt.OverlayMarkDef(size=50))
+        .encode(
+            x=alt.X(**column("depth", "depth", domain=[0, 1]), axis=alt.Axis(values=[0, 0.5, 1])),
+            y=alt.Y(**column("value", "", zero=False)),
+            color=alt.Color(**column("target", "target", "N"), legend=alt.Legend(symbolOpacity=1)),
+            tooltip=tooltip,
+        )
+        .properties(width=PROFILE, height=0.6 * HEIGHT)
     )
-    base = alt.Chart(data(rows)).encode(
-        x=alt.X(**column("depth", "depth", domain=[0, 1])),
-        color=alt.Color(**column("target", "target", "N"), legend=alt.Legend(symbolOpacity=1)),
-        tooltip=["encoder:N", "target:N", "layer:N", "depth:Q", "d:Q", "probe_accuracy:Q", "tmi:Q", "tmi_per_dim:Q"],
-    )
-    accuracy = base.mark_line(point=alt.OverlayMarkDef(size=50)).encode(
-        y=alt.Y(**column("probe_accuracy", "linear head (full line)", zero=False))
-    )
-    spread = base.mark_rule().encode(y=alt.Y("probe_low:Q", title=""), y2=alt.Y2("probe_high:Q"))
-    layered = accuracy + spread
-    if profiles["tmi"].null_count() < len(profiles):
-        tmi = base.mark_line(strokeDash=[5, 4], opacity=0.7).encode(y=alt.Y(**column("tmi", "TMI (broken line)", zero=False)))
-        layered = alt.layer(layered, tmi).resolve_scale(y="independent")
-    return layered.properties(width=PANEL - 20, height=HEIGHT * 0.7).facet(facet=alt.Facet("encoder:N", title=None), columns=3)
+    column_of = alt.Column("encoder:N", title=None)
+    row_of = alt.Row("measure:N", title=None, header=alt.Header(labelExpr="substring(datum.label, 2)"))
+    return line.facet(column=column_of, row=row_of).resolve_scale(y="independent")
 
 
 def _verdicts(verdicts: pl.DataFrame) -> Table:
