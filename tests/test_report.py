@@ -116,7 +116,15 @@ def results(settings: Params) -> Results:
         for seed in (0, 1)
     ]
     agreement = [
-        {"target": target, "metric": "logme", "mode": mode, "n_encoders": 2, "n_candidates": 2, "weighted_kendall": tau, "top1_regret": 0.02}
+        {
+            "target": target,
+            "metric": "logme",
+            "mode": mode,
+            "n_encoders": 2,
+            "n_candidates": 2,
+            "weighted_kendall": tau,
+            "top1_regret": 0.02,
+        }
         for target in TARGETS
         for mode, tau in (("full", 0.25), ("linear", 0.75))
     ]

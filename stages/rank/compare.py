@@ -57,7 +57,8 @@ def verdicts(pairs: pl.DataFrame, kinds: pl.DataFrame, headless: set[str], seed:
     for (aspect, level), group in kinds.sort("aspect", "level", "target").group_by(["aspect", "level"], maintain_order=True):
         targets = set(group["target"])
         rows += _level(study, str(aspect), str(level), [place for (target, _), place in places.items() if target in targets])
-    for mode in sorted({mode for _, mode in places}):
+    modes = sorted({mode for _, mode in places})
+    for mode in modes if len(modes) > 1 else ():
         rows += _level(study, "mode", mode, [place for (_, of), place in places.items() if of == mode])
     for level, without in (("encoders with one", False), ("encoders without", True)):
         part = pairs.filter(pl.col("encoder").is_in(sorted(headless)) == without)
