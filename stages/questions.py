@@ -10,8 +10,12 @@ ENCODER = "which encoder and layer"
 HEAD = "which classifier head"
 SOURCE_DATA = "how much source data can go"
 SOURCE_LANGUAGE = "which source language"
+SOURCE_SET = "which source languages together"
 TARGET_EXAMPLES = "how many target examples"
-QUESTIONS = (ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES)
+QUESTIONS = (ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES)
+
+MODES = {"linear": "linear head", "full": "full fine-tuning", "given": "accuracy as given"}  # of adapting an encoder
+CONTROLS = ("random", "reversed")  # what a pruning method has to beat
 
 
 def picks(scores: pl.DataFrame, metrics: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -11,18 +11,17 @@ from scipy import stats
 
 from stages import entry
 from stages.artifacts import tables
+from stages.languages.guards import BROKEN
 from stages.languages.predict import COVERAGE
 from stages.params import Params
-from stages.prune.savings import CONFIDENCE, smallest_fraction
-from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, TARGET_EXAMPLES, picks
+from stages.prune.savings import CONFIDENCE
+from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES, picks
 from stages.trust import Choice, choices
 
 Row = dict[str, Any]
 
 NO_ANSWER = "no answer"
-MODES = {"given": "accuracy as given"}  # modes that are not called after a way of fine-tuning
 SAME = 1e-12  # spread of differences of error that is rounding; all labels are one draw, whatever the seed
-CONTROLS = ("random", "reversed")  # what a pruning method has to beat
 
 
 def main(settings: Params, _name: str) -> None:
@@ -35,8 +34,9 @@ def main(settings: Params, _name: str) -> None:
     rows = [
         *encoders(scores, load("finetuned"), load("layer_probes"), load("agreement"), chosen, layers),
         *heads(load("probe_curves"), load("probe_crossover"), picked, wanted.labels_at_hand, settings.probe.layer),
-        *source_data(load("pruning_outcomes"), settings.prune.tolerance),
-        *source_languages(load("source_languages")),
+        *source_data(load("pruning_savings"), settings.prune.tolerance),
+        *source_languages(load("source_languages"), load("language_warnings")),
+        *source_sets(load("source_sets")),
         *target_examples(load("fewshot_curves"), settings.languages.goal),
     ]
     schema = {name: column.dtype for name, column in tables.SCHEMAS["recommendations"].columns.items()}
@@ -92,7 +92,7 @@ def encoders(
         for mode in truth.filter(pl.col("target") == target)["mode"].unique().sort():
             said = _against_best(truth.filter((pl.col("target") == target) & (pl.col("mode") == mode)), encoder)
             if said is not None:
-                name = MODES.get(mode, f"{mode} fine-tuning")
+                name = MODES.get(mode, mode)
                 parts.append(f"{name} {said}" if layer == layers[encoder] or mode != "linear" else
                              f"{name} of layer {layers[encoder]} {said}")  # fmt: skip
         trust = agreement.filter((pl.col("target") == target) & (pl.col("metric") == metric)).sort("mode")
@@ -187,14 +187,17 @@ def _doubt(first: dict[int, float], second: dict[int, float], name: str) -> list
     return [f"{name} may be as good: its error is {low:+.3f} to {high:+.3f} above over {len(gaps)} seeds"]
 
 
-def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
-    """Yield, per source and target, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
+def source_data(savings: pl.DataFrame, tolerance: float) -> Iterator[Row]:
+    """Yield, per source, target and mode, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
 
     A method is preferred to chance at the same share; the reversed order is a control and never the answer.
+
+    Args:
+        savings: rows of the table `pruning_savings`.
+        tolerance: that they were made with.
     """
-    found = smallest_fraction(outcomes, tolerance)
-    for (source, target), group in found.group_by(["source", "target"], maintain_order=True):
-        pair = f"{source} for {target}"
+    for (source, target, mode), group in savings.group_by(["source", "target", "mode"], maintain_order=True):
+        pair = f"{source} for {target}, {MODES.get(str(mode), mode)}"
         enough = group.filter(pl.col("keep_fraction").is_not_null()).with_columns(
             control=pl.col("method").is_in(CONTROLS)
         ).sort("keep_fraction", "control", "accuracy_gap", "method")  # fmt: skip
@@ -207,10 +210,14 @@ def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
         evidence = (
             f"accuracy {abs(best['accuracy_gap']):.3f} {'below' if best['accuracy_gap'] > 0 else 'above'} the full source's"
         )
-        if best["gap_low"] is not None:
-            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f})"
-        evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         notes = []
+        if best["gap_low"] is not None:
+            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f}, {best['n_seeds']} seeds)"
+            low, high = best["fraction_low"], best["fraction_high"]
+            evidence += f"; smallest share {low:.0%}" + (f" to {high:.0%}" if high > low else "") + " when seeds are resampled"
+            if high > best["keep_fraction"]:
+                notes.append(f"resampled seeds ask for up to {high:.0%}")
+        evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         if best["gap_high"] is None or best["gap_high"] > tolerance:
             notes.append(f"the interval does not rule out a loss above {tolerance}")
         controls = enough.filter(pl.col("control") & (pl.col("keep_fraction") <= best["keep_fraction"]))["method"].to_list()
@@ -220,19 +227,50 @@ def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
         yield _answer(SOURCE_DATA, pair, answer, evidence, tolerance - best["accuracy_gap"], "; ".join(notes) or None)
 
 
-def source_languages(ranked: pl.DataFrame) -> Iterator[Row]:
-    """Yield, per task and target language, the source predicted best without any measurement on that target."""
+def source_languages(ranked: pl.DataFrame, warnings: pl.DataFrame) -> Iterator[Row]:
+    """Yield, per task and target language, the source predicted best without any measurement on that target.
+
+    Of `language_warnings` those on the target and on the whole task are passed on.
+    """
     for (task, target), group in ranked.sort("task", "target", "rank").group_by(["task", "target"], maintain_order=True):
         first = group.row(0, named=True)
         margin = first["predicted"] - group["predicted"][1] if len(group) > 1 else None
         covered = group.filter(pl.col("conformal_set"))["source"].to_list()
-        evidence = (
-            f"predicted {first['predicted']:.3f}, measured {first['measured']:.3f}, {first['regret']:.3f} below the best source"
-        )
-        warning = None
+        interval = "" if first["interval_low"] is None else f" [{first['interval_low']:.3f}, {first['interval_high']:.3f}]"
+        evidence = f"predicted {first['predicted']:.3f}{interval}, measured {first['measured']:.3f}, "
+        evidence += f"{first['regret']:.3f} below the best source"
+        notes = []
         if len(covered) > 1:
-            warning = f"the {COVERAGE:.0%} set holds {len(covered)} of {len(group)} sources"
-        yield _answer(SOURCE_LANGUAGE, f"{task}/{target}", str(first["source"]), evidence, margin, warning)
+            notes.append(f"the {COVERAGE:.0%} set holds {len(covered)} of {len(group)} sources")
+        told = warnings.filter((pl.col("task") == task) & pl.col("subject").is_in([target, "*"]) & (pl.col("kind") != BROKEN))
+        notes += [f"{kind.replace('_', ' ')}: {detail}" for kind, detail in told.select("kind", "detail").iter_rows()]
+        yield _answer(SOURCE_LANGUAGE, f"{task}/{target}", str(first["source"]), evidence, margin, "; ".join(notes) or None)
+
+
+def source_sets(sets: pl.DataFrame) -> Iterator[Row]:
+    """Yield, per task, the sources to take together at the largest budget, and the cheapest that serve every target."""
+    for (task,), group in sets.sort("task", "rule", "budget").group_by(["task"], maintain_order=True):
+        budgeted = group.filter(pl.col("rule") != "cover")
+        last = budgeted.filter(pl.col("budget") == pl.col("budget").max())
+        rows = {row["rule"]: row for row in last.iter_rows(named=True)}
+        best = rows.get("exact") or rows.get("greedy")
+        if best is None:
+            continue
+        others = {
+            rule: row["measured"]
+            for rule, row in rows.items()
+            if rule not in (best["rule"], "greedy") and row["measured"] is not None
+        }  # fmt: skip
+        evidence = f"at cost {best['cost']:g} for {best['n_targets']} targets: measured {best['measured']:.3f}, "
+        evidence += f"{best['covered']:.0%} of the targets within the tolerance of their best source"
+        evidence += "".join(f"; {rule} {measured:.3f}" for rule, measured in others.items())
+        cover = group.filter(pl.col("rule") == "cover")
+        if len(cover):
+            evidence += f"; all targets take {cover['sources'][0]} at cost {cover['cost'][0]:g}"
+        ahead = {rule: measured for rule, measured in others.items() if measured > best["measured"] + SAME}
+        warning = f"{' and '.join(sorted(ahead))} measured better" if ahead else None
+        margin = None if not others else best["measured"] - max(others.values())
+        yield _answer(SOURCE_SET, str(task), str(best["sources"]).replace("+", ", "), evidence, margin, warning)
 
 
 def target_examples(curves: pl.DataFrame, goal: float) -> Iterator[Row]:

@@ -112,7 +112,7 @@ def given(settings: Params) -> pl.DataFrame:
 
 
 def main(settings: Params, name: str = "") -> None:
-    """Write transferability, finetuned, layer_probes and what follows from them, probe_curves and probe_crossover.
+    """Write transferability, finetuned, layer_probes and what follows from them, and the tables of the probe.
 
     Raises:
         InputProblem: an encoder's part is missing, damaged or of another schema version; the user's accuracies are wrong.
@@ -134,7 +134,7 @@ def main(settings: Params, name: str = "") -> None:
     tables.write("layer_profiles", profiles(transferability, probes))
     tables.write("agreement", tables.frame("agreement", agreed))
     tables.write("metric_verdicts", tables.frame("metric_verdicts", verdicts(compared, kinds(transferability), headless, seed)))
-    for table in ("probe_curves", "probe_crossover"):
+    for table in ("probe_curves", "probe_crossover", "probe_assumptions"):
         tables.write(table, tables.load_parts(table, encoders))
     print(f"tables: {len(encoders)} encoders, {len(agreed)} agreements", file=sys.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from scipy import stats
 
 from stages import recommend
 from stages.probe import learning_curves
+from stages.prune import smallest_fraction
 from stages.questions import picks
 from stages.rank.agreement import agreement as agreement_of
 from stages.trust import Choice
@@ -186,6 +188,7 @@ def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int
         "target": "t",
         "method": method,
         "keep_fraction": fraction,
+        "mode": "linear",
         "seed": seed,
         "n_classes": 1,
         "n_images": 1,
@@ -195,16 +198,36 @@ def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int
     }
 
 
+def source_data(rows: list[dict[str, object]]) -> list[dict[str, Any]]:
+    savings = smallest_fraction(pl.DataFrame(rows), 0.01, np.random.default_rng(0))
+    return list(recommend.source_data(savings, 0.01))
+
+
 def test_the_smallest_share_that_costs_little() -> None:
     rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
     rows += [outcome("label_mapping", 0.2, seed, 0.8, 20) for seed in (0, 1)]
     rows += [outcome("label_mapping", 0.5, seed, accuracy, 50) for seed, accuracy in ((0, 0.9), (1, 0.898))]
     rows += [outcome("random", 0.5, seed, 0.7, 50) for seed in (0, 1)]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
-    assert row["target"] == "s for t"
+    (row,) = source_data(rows)
+    assert row["target"] == "s for t, linear head"
     assert row["answer"] == "keep 50% of the source's groups by label_mapping"
     assert "50% of the pre-training steps saved" in row["evidence"]
+    assert "(loss -0.012 to +0.014, 2 seeds); smallest share 50% when seeds are resampled" in row["evidence"]
+    assert row["warning"] == "the interval does not rule out a loss above 0.01"
     assert row["margin"] == pytest.approx(0.009)
+
+
+def test_each_mode_has_an_answer_and_resampled_seeds_may_ask_for_more() -> None:
+    rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
+    rows += [outcome("label_mapping", 0.2, seed, accuracy, 20) for seed, accuracy in ((0, 0.91), (1, 0.87))]
+    rows += [outcome("label_mapping", 0.5, seed, 0.9, 50) for seed in (0, 1)]
+    tuned = [{**row, "mode": "full", "downstream_accuracy": 0.9} for row in rows]
+    full, linear = source_data(rows + tuned)
+    assert (full["target"], linear["target"]) == ("s for t, full fine-tuning", "s for t, linear head")
+    assert full["answer"] == linear["answer"] == "keep 20% of the source's groups by label_mapping"
+    assert full["warning"] is None
+    assert "smallest share 20% to 50% when seeds are resampled" in linear["evidence"]
+    assert "resampled seeds ask for up to 50%" in linear["warning"]
 
 
 def test_random_as_good_is_told() -> None:
@@ -213,7 +236,7 @@ def test_random_as_good_is_told() -> None:
         for method, fraction in (("full", 1.0), ("a_method", 0.5), ("random", 0.5))
         for seed in (0, 1)
     ]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep 50% of the source's groups by a_method"
     assert "random selection is as good" in row["warning"]
 
@@ -221,9 +244,9 @@ def test_random_as_good_is_told() -> None:
 def test_the_reversed_order_is_never_the_answer() -> None:
     full = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
     rows = [*full, *(outcome("reversed", 0.2, seed, 0.95, 20) for seed in (0, 1))]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep everything"
-    (row,) = recommend.source_data(pl.DataFrame([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))]), 0.01)
+    (row,) = source_data([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))])
     assert row["answer"] == "keep 20% of the source's groups by a_method"
     assert "reversed selection is as good" in row["warning"]
 
@@ -232,7 +255,7 @@ def test_nothing_can_go() -> None:
     rows = [
         outcome(method, fraction, 0, accuracy, 10) for method, fraction, accuracy in (("full", 1.0, 0.9), ("random", 0.5, 0.5))
     ]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep everything"
 
 
@@ -252,15 +275,20 @@ def test_sources_and_examples() -> None:
             "rank": [1, 2],
             "source": ["es", "en"],
             "predicted": [0.6, 0.5],
+            "interval_low": [0.5, None],
+            "interval_high": [0.7, None],
             "measured": [0.55, 0.58],
             "regret": [0.03, 0.0],
             "conformal_set": [True, True],
         }
     )
-    (row,) = recommend.source_languages(ranked)
+    kinds = ["target_out_of_range", "broken_source", "target_out_of_range"]
+    warnings = pl.DataFrame({"task": ["k"] * 3, "kind": kinds, "subject": ["pt", "pt", "ru"], "detail": ["far", "bad", "off"]})
+    (row,) = recommend.source_languages(ranked, warnings)
     assert (row["target"], row["answer"]) == ("k/pt", "es")
     assert row["margin"] == pytest.approx(0.1)
-    assert "2 of 2 sources" in row["warning"]
+    assert "predicted 0.600 [0.500, 0.700], measured 0.550" in row["evidence"]
+    assert row["warning"] == "the 90% set holds 2 of 2 sources; target out of range: far"
     curves = pl.DataFrame(
         {
             "task": ["k"] * 2,
@@ -277,3 +305,19 @@ def test_sources_and_examples() -> None:
     first, second = recommend.target_examples(curves, 0.8)
     assert first["answer"] == "999 for a score of 0.8"
     assert (second["answer"], second["warning"]) == ("no number", "the slope may be 0")
+
+
+def test_sources_together() -> None:
+    rows = [
+        {"task": "k", "rule": rule, "budget": budget, "sources": sources, "cost": budget, "n_targets": 5, "predicted": 0.5,
+         "measured": measured, "covered": 0.8}
+        for rule, budget, sources, measured in (
+            ("exact", 1.0, "en", 0.4), ("exact", 2.0, "en+ru", 0.5), ("greedy", 2.0, "en+ru", 0.5),
+            ("english", 2.0, "de+en", 0.45), ("random", 2.0, None, 0.52), ("cover", 4.0, "en+es+hi+ru", 0.6),
+        )
+    ]  # fmt: skip
+    (row,) = recommend.source_sets(pl.DataFrame(rows))
+    assert (row["target"], row["answer"]) == ("k", "en, ru")
+    assert "english 0.450; random 0.520; all targets take en+es+hi+ru at cost 4" in row["evidence"]
+    assert row["margin"] == pytest.approx(-0.02)
+    assert row["warning"] == "random measured better"

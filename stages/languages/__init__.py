@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stages.languages.design import Fit
     from stages.languages.fewshot import fewshot_curve
     from stages.languages.predict import fit_transfer_model
+    from stages.languages.protocols import Protocol
     from stages.languages.texts import PairFeature
 
 # task(language) -> DataFrame[entity, text, label], sorted; `entity` is shared by all languages
@@ -52,14 +53,29 @@ PAIR_FEATURES: Registry[PairFeature] = Registry(
     },
 )
 
-# fit(pairs seen) -> predict(pairs) -> scores [n]; beside these, `nearest_<x>` exists for every column `<x>_distance`
+# fit(pairs seen) -> predict(pairs) -> scores [n] or [candidates, n]; besides, `nearest_<x>` exists for every `<x>_distance`
 MODELS: Registry[Fit] = Registry(
     "transfer model",
     {
         "global_mean": "stages.languages.baselines:global_mean",
         "source_mean": "stages.languages.baselines:source_mean",
+        "target_mean": "stages.languages.baselines:target_mean",
         "always_english": "stages.languages.baselines:always_english",
+        "combined_distance": "stages.languages.combined:combined_distance",
         "ridge": "stages.languages.ridge:ridge",
+        "boosting": "stages.languages.boosting:boosting",
+        "lambdarank": "stages.languages.lambdarank:lambdarank",
+    },
+)
+
+# protocol(pairs, rng) -> what is held out with each pair
+PROTOCOLS: Registry[Protocol] = Registry(
+    "protocol",
+    {
+        "leave_one_target_out": "stages.languages.protocols:leave_one_target_out",
+        "leave_one_family_out": "stages.languages.protocols:leave_one_family_out",
+        "seen_target": "stages.languages.protocols:seen_target",
+        "optimistic": "stages.languages.protocols:optimistic",
     },
 )
 
@@ -70,7 +86,16 @@ _ATTRIBUTES = {
     "known_languages": "stages.languages.cldr",
 }
 
-__all__ = ["MODELS", "PAIR_FEATURES", "TASKS", "fewshot_curve", "fit_transfer_model", "known_languages", "rank_sources"]
+__all__ = [
+    "MODELS",
+    "PAIR_FEATURES",
+    "PROTOCOLS",
+    "TASKS",
+    "fewshot_curve",
+    "fit_transfer_model",
+    "known_languages",
+    "rank_sources",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,48 @@
+"""Gradient boosting of the transfer score (scikit-learn's histogram trees), its number of trees chosen on what is held out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.languages.design import Pairs, Predictor
+
+TREES = (10, 20, 40, 80)
+LEAVES = 8
+LEARNING_RATE = 0.15
+LEAST_IN_LEAF = 10
+LEAST_PAIRS = 4 * LEAST_IN_LEAF  # fewer can hardly be split
+
+
+def base(seen: Pairs, pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sum of the known sides' means [n], from which the trees start, and these means as columns [n, sides]."""
+    centre = float(seen.scores.mean())
+    means = [seen.mean_of_others(pairs, side) for side in pairs.means]
+    start = np.full(len(pairs), centre)
+    for mean in means:
+        start += np.where(np.isnan(mean), centre, mean) - centre
+    return start, np.column_stack([np.empty((len(pairs), 0)), *means])
+
+
+def boosting(seen: Pairs) -> Predictor:
+    """Fit trees to what the means of the known sides leave of the score; predicts [candidates, n], the fewest trees first."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    start, means = base(seen, seen)
+    if len(seen) < LEAST_PAIRS:
+        return lambda pairs: np.tile(base(seen, pairs)[0], (len(TREES), 1))
+    model = HistGradientBoostingRegressor(
+        learning_rate=LEARNING_RATE,
+        max_iter=TREES[-1],
+        max_leaf_nodes=LEAVES,
+        min_samples_leaf=LEAST_IN_LEAF,
+        early_stopping=False,
+        random_state=0,  # draws rows for the bins of more than 10,000 pairs, and nothing else
+    ).fit(np.column_stack([seen.features, means]), seen.scores - start)
+
+    def predict(pairs: Pairs) -> NDArray[np.float64]:
+        start, means = base(seen, pairs)
+        stages = model.staged_predict(np.column_stack([pairs.features, means]))
+        return np.stack([start + left for count, left in enumerate(stages, start=1) if count in TREES])
+
+    return predict
