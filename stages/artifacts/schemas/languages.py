@@ -11,17 +11,19 @@ SCHEMAS: dict[str, Schema] = {
         "How well does a task transfer from one language to another?",
         {
             "task": text("task"),
-            "source": text("source language, ISO 639"),
+            "source": text("source language, ISO 639, or a mix of several with their examples: `en:1000+es:500`"),
             "target": text("target language, ISO 639"),
             "n_shots": count("labelled target examples added to the source's"),
             "seed": SEED,
         },
         {
-            "score": share("macro-F1 on the target's test names"),
-            "n_source": count("source training examples"),
-            "n_target": count("target test examples"),
+            "score": share("score on the target's test examples; more is better"),
+            "metric": text("what the score is; one in each task", nullable=True),
+            "n_source": count("source training examples", nullable=True),
+            "n_target": count("target test examples; unknown of a table of yours", nullable=True),
         },
         made_by="transfer",
+        version=2,
         open_columns=True,
     ),
     "language_effects": Schema(
