@@ -127,15 +127,43 @@ CROSSING = pl.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("labels", "head", "outside"), [(100, "naive_bayes", False), (1000, "logistic", False), (5000, "logistic", True)]
-)
-def test_the_head_depends_on_the_labels(labels: int, head: str, outside: bool) -> None:
+    ("labels", "answer", "outside"),
+    [
+        (100, "with 100 labels take naive Bayes, error 0.30; logistic regression overtakes at 200 to 500", False),
+        (1000, "with 1,000 labels take logistic regression, error 0.20; "
+               "logistic regression overtook naive Bayes at 200 to 500", False),
+        (5000, "with 5,000 labels take logistic regression, error 0.20; "
+               "logistic regression overtook naive Bayes at 200 to 500", True),
+    ],
+)  # fmt: skip
+def test_the_head_depends_on_the_labels(labels: int, answer: str, outside: bool) -> None:
     curves = pl.concat([curve("logistic", {100: 0.4, 1000: 0.2}, 0.001), curve("naive_bayes", {100: 0.3, 1000: 0.3})])
     (row,) = recommend.heads(curves, CROSSING, {"t": ("a", "pooled")}, labels, "pooled")
-    assert row["answer"] == head
+    assert row["answer"] == answer
     assert row["margin"] == pytest.approx(0.1)
     assert "crossing at 316 labels [200, 500] of the resamples that cross" in row["evidence"]
+    assert ("with 1,000 labels logistic regression error 0.200" in row["evidence"]) == (labels == 100)  # what more would buy
     assert (row["warning"] is not None) == outside
+
+
+def test_when_logistic_regression_overtakes() -> None:
+    base = {"m_star": 1234.0, "ci_low": 876.0, "ci_high": 1449.0, "regime": "naive_bayes_first"}
+    assert recommend.overtaking(base, 300, 5000) == "logistic regression overtakes at 880 to 1,400"
+    alone = {**base, "ci_low": None, "ci_high": None}
+    assert recommend.overtaking(alone, 300, 5000) == "logistic regression overtakes at about 1,200"
+    assert recommend.overtaking({**base, "ci_low": 1230.0, "ci_high": 1240.0}, 2000, 5000).endswith(
+        "overtook naive Bayes at about 1,200"
+    )
+    never = {"m_star": None, "ci_low": None, "ci_high": None, "regime": "no_crossing_seen"}
+    assert recommend.overtaking(never, 300, 5000) == "logistic regression is not ahead at all 5,000"
+    assert recommend.overtaking({**never, "regime": "logistic_always"}, 300, 5000) == "naive Bayes is never ahead"
+
+
+def test_one_head_alone_is_compared_with_nothing() -> None:
+    none = CROSSING.with_columns(m_star=pl.lit(None, pl.Float64), regime=pl.lit("no_crossing_seen"))
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), none, {"t": ("a", "pooled")}, 1000, "pooled")
+    assert row["answer"] == "with 1,000 labels take logistic regression, error 0.20"
+    assert row["margin"] is None
 
 
 def test_heads_are_compared_seed_by_seed() -> None:
@@ -149,7 +177,7 @@ def test_heads_are_compared_seed_by_seed() -> None:
     gaps = [0.1 - 0.05, 0.1 + 0.05]
     expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
     found = warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes, 0.05))
-    assert found == f"naive_bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
+    assert found == f"naive Bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
     assert "interval unknown" in str(warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes)))
     one = [curve(head, bayes).filter(pl.col("seed") == 0) for head in ("logistic", "naive_bayes")]
     assert "one seed" in str(warning(*one))

@@ -21,6 +21,7 @@ from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.languages import fewshot_curve, rank_sources
 from stages.params import Params
+from stages.probe.simulation import fits
 from stages.prune.savings import smallest_fraction
 from stages.report import Results, extract, languages, probe, prune, rank, sections
 from stages.report.metrics import metrics
@@ -153,6 +154,44 @@ def results(settings: Params) -> Results:
         }
         for target, encoder in pairs
     ]
+    checked = [
+        {
+            "target": target,
+            "encoder": encoder,
+            "n": 100,
+            "d": 8,
+            "n_classes": 2,
+            "n_constant": 0,
+            **{f"variance_q{level}": 0.1 * step for step, level in enumerate(("05", "25", "50", "75", "95"), 1)},
+            "divergence_per_dim": divergence,
+            "winner_at_fewest": "naive_bayes",
+            "winner_at_most": "logistic",
+            "naive_bayes_error": 0.4 + divergence / 10,
+            "logistic_error": 0.2,
+            "regime": "naive_bayes_first",
+        }
+        for (target, encoder), divergence in zip(pairs, (0.1, 0.2, 0.3, 0.45), strict=True)
+    ]
+    needed = [
+        {
+            "k": 2,
+            "n_dims": n,
+            "head": head,
+            "seed": seed,
+            "m_to_epsilon": m + seed,
+            "error_at_m": 0.005,
+            "m_of_mean": m,
+            "bayes_error": 1e-9,
+        }
+        for head, of in (("naive_bayes", (6, 7, 8)), ("logistic", (144, 213, 407)))
+        for n, m in zip((100, 200, 400), of, strict=True)
+        for seed in (0, 1)
+    ]
+    bounds = [
+        {"k": 2, "n_dims": 100, "seed": 0, "m": m, "excess_log_loss": loss, "excess_error": loss / 4, "error_bound": loss**0.5}
+        for m, loss in ((4, 0.5), (100, 0.01))
+    ]
+    simulated = frame("sample_complexity", needed)
     predictions = frame(
         "language_predictions",
         [
@@ -181,6 +220,10 @@ def results(settings: Params) -> Results:
         ),
         "probe_curves": frame("probe_curves", curves),
         "probe_crossover": frame("probe_crossover", crossover),
+        "probe_assumptions": frame("probe_assumptions", checked),
+        "sample_complexity": simulated,
+        "sample_complexity_fits": fits(simulated),
+        "logistic_bound": frame("logistic_bound", bounds),
         "language_pairs": language_pairs(),
         "language_effects": frame("language_effects", [effect]),
         "language_predictions": predictions,
@@ -218,6 +261,10 @@ def test_the_sentences_say_what_the_tables_say(settings: Params, results: Result
     assert said["prune"].count("50% [50%] by mapping") == 2
     assert said["prune"].count("none of those tried [100%] by random") == 2
     assert "median crossing is at 150 labels" in said["probe"]  # between 100 and 201: the mean of the middle two is 150.5
+    assert "0.10 to 0.45 nats a dimension from independence" in said["probe"]
+    assert "rank correlation with what naive Bayes loses on all labels is +1.00 over 4 pairs" in said["probe"]
+    assert "for 2 classes in n dimensions, naive Bayes 6 at n = 100 and 8 at 400 (R2: a + b ln n 1.00" in said["probe"]
+    assert "logistic regression 144 at n = 100 and 407 at 400 (R2: a + b ln n 0.93 and a + b n 0.99)" in said["probe"]
     assert "k, mean score lost against the best source over 2 targets: 0.000 by the predicted first source" in said["languages"]
     assert "by always taking English" in said["languages"]
     assert "by the nearest language" in said["languages"]
@@ -348,6 +395,10 @@ def test_every_figure_is_made_of_few_rows(results: Results, few: int) -> None:
         prune.steps_saved(cut["pruning_outcomes"], 0.01),
         prune.votes(cut["pruning_scores"], pl.DataFrame(schema=dict.fromkeys(("source", "group", "image"), pl.String))),
         probe.probe_curves(cut["probe_curves"], cut["probe_crossover"], picked),
+        probe.assumptions(cut["probe_assumptions"]),
+        probe.variances(cut["probe_assumptions"]),
+        probe.simulation(cut["sample_complexity"], cut["sample_complexity_fits"]),
+        probe.bound(cut["logistic_bound"]),
         languages.transfer_matrix(cut["language_pairs"]),
         languages.language_effects(cut["language_effects"]),
     ):

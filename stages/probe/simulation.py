@@ -79,6 +79,7 @@ class Cell:
         self._test_x = mixture.points(self._test_y, random)
         self._samples = [Sample(mixture, generator(run_seed, *names, seed)) for seed in range(seeds)]
         self._errors: dict[tuple[str, int, int], float] = {}
+        self.stopped: set[tuple[str, int, int]] = set()  # the fits that ended before they had converged
         self.bounds: list[tuple[int, int, int, int, float, float, float]] = []
 
     @cached_property
@@ -93,6 +94,8 @@ class Cell:
             fitted: Any = SharedVarianceGaussianNB() if head == NAIVE_BAYES else LogisticProbe(c=self._c, scale=False)
             scores = fitted.fit(x, y).predict_log_proba(self._test_x)
             self._errors[key] = float((scores.argmax(axis=1) != self._test_y).mean())
+            if not getattr(fitted, "converged_", True):
+                self.stopped.add(key)
             if head == LOGISTIC:
                 error, loss = excesses(self._log_truth, scores)
                 row = (self.mixture.n_classes, self.mixture.n_dims, seed, m, loss, error, float(error_bound(loss)))
@@ -162,9 +165,12 @@ def sample_complexity(
                 of_mean = first_below(partial(cell.mean_error, head), threshold, 2 * k, max_m)
                 for seed in range(seeds):
                     found = first_below(partial(cell.error, head, seed), threshold, 2 * k, max_m)
-                    warning = None if found is not None else f"still above at {max_m} examples"
-                    error = cell.error(head, seed, max_m if found is None else found)
-                    rows.append((k, n, head, seed, found, error, of_mean, mixture.bayes_error, warning))
+                    at = max_m if found is None else found
+                    error = cell.error(head, seed, at)
+                    notes = [] if found is not None else [f"still above at {max_m} examples"]
+                    if (head, seed, at) in cell.stopped:
+                        notes.append("the fit there ended before it had converged")
+                    rows.append((k, n, head, seed, found, error, of_mean, mixture.bayes_error, "; ".join(notes) or None))
                 on_search()
             bounds += cell.bounds
     return (
