@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from stages.languages.design import Pairs, Predictor
 
-TREES = (10, 20, 40, 80)
-LEAVES = 8
-LEARNING_RATE = 0.15
+TREES = (10, 20, 40, 160, 320)
+LEARNING_RATE = 0.2
+MANY = 10_000  # pairs, from which on more and larger trees are worth their time
+TREES_OF_FEW, LEAVES_OF_FEW, LEAVES_OF_MANY = 40, 8, 31
 LEAST_IN_LEAF = 10
 LEAST_PAIRS = 4 * LEAST_IN_LEAF  # fewer can hardly be split
 
@@ -25,16 +26,20 @@ def base(seen: Pairs, pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def boosting(seen: Pairs) -> Predictor:
-    """Fit trees to what the means of the known sides leave of the score; predicts [candidates, n], the fewest trees first."""
+    """Fit trees to what the means of the known sides leave of the score; predicts [candidates, n], the fewest trees first.
+
+    Tables of fewer than 10,000 pairs get at most 40 trees, and the candidates with more repeat the last.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     start, means = base(seen, seen)
     if len(seen) < LEAST_PAIRS:
         return lambda pairs: np.tile(base(seen, pairs)[0], (len(TREES), 1))
+    many = len(seen) >= MANY
     model = HistGradientBoostingRegressor(
         learning_rate=LEARNING_RATE,
-        max_iter=TREES[-1],
-        max_leaf_nodes=LEAVES,
+        max_iter=TREES[-1] if many else TREES_OF_FEW,
+        max_leaf_nodes=LEAVES_OF_MANY if many else LEAVES_OF_FEW,
         min_samples_leaf=LEAST_IN_LEAF,
         early_stopping=False,
         random_state=0,  # draws rows for the bins of more than 10,000 pairs, and nothing else
@@ -43,6 +48,7 @@ def boosting(seen: Pairs) -> Predictor:
     def predict(pairs: Pairs) -> NDArray[np.float64]:
         start, means = base(seen, pairs)
         stages = model.staged_predict(np.column_stack([pairs.features, means]))
-        return np.stack([start + left for count, left in enumerate(stages, start=1) if count in TREES])
+        found = [start + left for count, left in enumerate(stages, start=1) if count in TREES]
+        return np.stack(found + found[-1:] * (len(TREES) - len(found)))
 
     return predict

@@ -1,7 +1,7 @@
 """Sources that are mixtures of languages: {language: training examples}, as in few-shot and multilingual training.
 
-A mixture has a feature for each way in which its languages may count: their mean distance to the target by examples, the nearest
-one's, and the examples that remain when each counts less the farther it is, in tenfolds.
+A mixture has a feature for each way in which its languages may count: their mean distance to the target by examples, the
+nearest one's, and the examples that remain when each counts less the farther it is, in tenfolds.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def mixture_features(
         by_language: whether the examples of every language are a feature of their own, which tells most where the targets are
             known and mixtures are many.
 
-    Columns: `log_source_examples`, `log_target_examples` (log10(1 + n)), `n_source_languages`; for every distance `<x>_distance`
-    (mean by examples), `<x>_nearest` and `<x>_reach_0_1`, `<x>_reach_0_3`; null where no language's distance is known.
+    Columns: `log_source_examples`, `log_target_examples` (log10(1 + n)), `n_source_languages`; for every distance
+    `<x>_distance` (mean by examples), `<x>_nearest`, `<x>_reach_0_1` and `<x>_reach_0_3`; null where no language's distance
+    is known.
     """
     languages = sorted({language for mixture in mixtures for language in mixture})
     place = {language: i for i, language in enumerate(languages)}
@@ -75,7 +76,8 @@ def mixture_features(
     }
     for name, distance in distances.items():
         table = np.array([[_number(distance(source, target)) for source in languages] for target in names])
-        columns |= _of_distance(name.removesuffix("_distance"), examples, table.reshape(len(names), len(languages))[of_target])
+        apart = table.reshape(len(names), len(languages))[of_target]
+        columns |= _of_distance(name.removesuffix("_distance"), examples, apart)
     if by_language:
         columns |= {f"log_examples_{language}": np.log10(1 + examples[:, i]) for language, i in place.items()}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)).with_columns(pl.all().fill_nan(None))
