@@ -13,7 +13,7 @@ LOW_EVERYWHERE = 0.9  # share of its targets on which a broken source is among t
 LEAST_SOURCES = 5
 NARROW = 0.02  # spread of a target's sources, in score, that is no choice
 CEILING = 0.95
-BEYOND = 0.5  # of the width of the other targets' range
+BEYOND = 1.0  # times the width of the other targets' range
 BROKEN, SATURATED, OUTSIDE = "broken_source", "saturated_task", "target_out_of_range"
 
 WARNINGS = {"task": pl.String, "kind": pl.String, "subject": pl.String, "detail": pl.String}
@@ -101,7 +101,7 @@ def saturated_tasks(pairs: pl.DataFrame) -> pl.DataFrame:
 def strange_targets(pairs: pl.DataFrame) -> pl.DataFrame:
     """Return the targets that lie outside the range of all others, so that models extrapolate when they are asked.
 
-    Of each feature a target has the mean over its pairs. Outside is what lies beyond the others' range by more than half of its
+    Of each feature a target has the mean over its pairs. Outside is what lies beyond the others' range by more than its
     width: some language is always the first or the last, and only one far from the next is unlike them.
     """
     found = []
@@ -117,10 +117,8 @@ def strange_targets(pairs: pl.DataFrame) -> pl.DataFrame:
             scale = np.maximum(np.abs(high), np.abs(low)) * 1e-9 + 1e-12  # rounding of equal values
             outside = np.flatnonzero(beyond > np.maximum(BEYOND * (high - low), scale))
             if len(outside):
-                details = [
-                    f"{every.names[i]} is {profiles[place, i]:.3g}, the others have {low[i]:.3g} to {high[i]:.3g}" for i in outside
-                ]  # fmt: skip
-                found.append((str(task), OUTSIDE, name, "; ".join(details)))
+                span = [f"{every.names[i]} is {profiles[place, i]:.3g}, others {low[i]:.3g} to {high[i]:.3g}" for i in outside]
+                found.append((str(task), OUTSIDE, name, "; ".join(span)))
     return pl.DataFrame(found, schema=WARNINGS, orient="row").sort("task", "subject")
 
 

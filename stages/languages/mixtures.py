@@ -7,6 +7,7 @@ nearest one's, and the examples that remain when each counts less the farther it
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.errors import InputProblem
 
+CODE = re.compile(r"^[A-Za-z]+([-_][A-Za-z0-9]+)*$")
 Distance = Callable[[str, str], float | None]
 REACH = (0.1, 0.3)  # distances at which an example counts 1/e, in units of the distance, which are 0 to 1
 
@@ -33,7 +35,7 @@ def parse(mixture: str) -> dict[str, int]:
             found = {language.strip(): int(n) if colon else 1 for language, colon, n in parts}
     except (ValueError, TypeError, AttributeError):
         found = {"": -1}
-    if any(n < 0 or not language for language, n in found.items()):
+    if any(n < 0 or not CODE.match(language) for language, n in found.items()):
         raise InputProblem(
             f"{mixture!r} is no mixture", where="column `source`", next_step='write {"en": 1000, "es": 50} or en:1000+es:50'
         )

@@ -71,8 +71,8 @@ def test_the_cheapest_cover_is_the_cheapest_of_all_covers(costs: bool) -> None:
 
 def test_each_target_is_served_by_the_source_predicted_best() -> None:
     nan = np.nan
-    made = Offer(["a", "b"], np.ones(2), np.array([[0.9, 0.2, nan], [0.8, 0.7, nan]]), np.array([[0.1, 0.5, nan], [0.3, 0.6, nan]]),
-                 np.zeros((2, 3)))  # fmt: skip
+    predicted, measured = np.array([[0.9, 0.2, nan], [0.8, 0.7, nan]]), np.array([[0.1, 0.5, nan], [0.3, 0.6, nan]])
+    made = Offer(["a", "b"], np.ones(2), predicted, measured, np.zeros((2, 3)))
     found = made.outcome([0, 1], 0.05)
     assert found["predicted"] == pytest.approx((0.9 + 0.7) / 2)
     assert found["measured"] == pytest.approx((0.1 + 0.6) / 2), "not 0.3: what is measured is not known when one chooses"

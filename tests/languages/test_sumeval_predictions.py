@@ -30,7 +30,6 @@ def table(folder: Path, task: str) -> pl.DataFrame:
         [mixtures[config] for config in rows["config"]],
         rows["target"].to_list(),
         {name: distance(name) for name in DISTANCES},
-        by_language=True,
     )
     named = rows.select("task", "target", "score", "split", source=pl.format("{} {}", "split", "config_id"))
     return named.hstack(features)
