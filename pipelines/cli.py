@@ -106,6 +106,27 @@ def check() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what this machine lacks, before a long run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines import doctor as checks
+
+    project.require()
+    shown = Table(box=None, show_header=False, pad_edge=False)
+    lacking = 0
+    for finding in checks.examine():
+        lacking += finding.next_step is not None
+        shown.add_row("ok" if finding.next_step is None else "lacks", finding.thing, finding.found)
+        if finding.next_step is not None:
+            shown.add_row("", "", f"Next: {finding.next_step}")
+    Console(highlight=False).print(shown)
+    if lacking:
+        raise typer.Exit(InputProblem.exit_code)
+
+
+@app.command()
 def profile(name: Annotated[str, typer.Argument(help="a key of `profiles` in params.yaml, for instance full")]) -> None:
     """Write a profile's values over the sections of params.yaml.
 

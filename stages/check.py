@@ -12,7 +12,7 @@ import yaml
 from stages import entry
 from stages.artifacts import atomic
 from stages.errors import InputProblem, nearest
-from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
 
 CHECKED = Path("data/checked.json")
 GRAPH = Path("dvc.yaml")
@@ -60,13 +60,13 @@ def _check_written_out(settings: Params, stages: dict[str, Any]) -> None:
 def _check_methods(settings: Params) -> None:
     from stages.languages import MODELS, PAIR_FEATURES, PROTOCOLS, TASKS, known_languages
     from stages.probe import HEADS
-    from stages.prune import PRUNERS
+    from stages.prune import PRUNERS, method_of
     from stages.rank import METRICS
 
     nearest_by = ["nearest_" + name.removesuffix("_distance") for name in PAIR_FEATURES if name.endswith("_distance")]
     named: list[tuple[str, Iterable[str], Iterable[str]]] = [
         ("rank.metrics", settings.rank.metrics, METRICS),
-        ("prune.methods", settings.prune.methods, PRUNERS),
+        ("prune.methods", [method_of(name)[0] for name in settings.prune.methods], PRUNERS),
         ("probe.heads", settings.probe.heads, HEADS),
         ("languages.tasks", settings.languages.tasks, TASKS),
         ("languages.languages", settings.languages.languages, known_languages()),
@@ -106,6 +106,10 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
     except InputProblem as problem:
         raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
     check_input(model, encoder.layers, config.input_size, where=where)
+    if isinstance(encoder.weights, PretrainWeights):
+        from stages.objectives import chosen
+
+        chosen(encoder.weights, f"{where}.weights")
     if isinstance(encoder.weights, FileWeights):
         _check_weight_file(encoder.weights.file, f"{where}.weights.file")
 

@@ -11,15 +11,13 @@ import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stages import encoders, entry, seeds, training
+from stages.adaptation import accuracies, fine_tune, training_ids
 from stages.artifacts import store, tables, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.artifacts.features import FeatureSet
@@ -28,7 +26,16 @@ from stages.errors import InputProblem
 from stages.params import Params
 from stages.probe.logistic import LogisticProbe
 
-CODE = ("finetune.py", "training.py", "device.py", "encoders", "datasets/decoding.py", "probe/logistic.py", "probe/heads.py")
+CODE = (
+    "finetune.py",
+    "adaptation.py",
+    "training.py",
+    "device.py",
+    "encoders",
+    "datasets/decoding.py",
+    "probe/logistic.py",
+    "probe/heads.py",
+)
 
 
 @dataclass(frozen=True)
@@ -149,41 +156,18 @@ class Bench:
 
     def _full(self, seed: int, checkpoints: Path) -> Outcome:
         """Train all weights, under a new head, and classify the whole test split."""
-        model: Any
         model, card = encoders.load(self.name)
-        derived = self._seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derived)
-            model.reset_classifier(len(self.dataset.classes))
         preprocess = encoders.Preprocess.of(card)
         ids, pixels, labels = self.train_images
         chosen = pl.Series(ids).is_in(self.ids[seed]).to_torch()
-        training.train(
-            model, pixels[chosen], labels[chosen], preprocess, self.recipe, seed=derived, device=self.device,
-            checkpoints=checkpoints, label=f"finetune {self.name} on {self.dataset.name}, seed {seed}",
+        fine_tune(
+            model, len(self.dataset.classes), pixels[chosen], labels[chosen], preprocess, self.recipe,
+            seed=self._seed(seed), device=self.device, checkpoints=checkpoints,
+            label=f"finetune {self.name} on {self.dataset.name}, seed {seed}",
         )  # fmt: skip
         test_pixels, truth = self.test_images
         predicted = training.predict(model, test_pixels, preprocess, self.device).argmax(dim=1)
         return Outcome(*accuracies(predicted.numpy(), truth.numpy()), self.recipe.epochs)
-
-
-def training_ids(rows: pl.DataFrame, limit: int, stream: np.random.Generator) -> list[str]:
-    """Return the ids, sorted, of a random subset of at most `limit` of the training rows.
-
-    One image of every class comes first, so that no class goes missing while `limit` has room for all. The draw knows
-    nothing of the encoder: all encoders are judged on the same images.
-    """
-    shuffled = rows.sort("id")[stream.permutation(len(rows)).tolist()]
-    firsts = shuffled["class_index"].is_first_distinct()
-    ordered = pl.concat([shuffled.filter(firsts), shuffled.filter(~firsts)])
-    return sorted(ordered["id"].head(limit))
-
-
-def accuracies(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float]:
-    """Return accuracy, and the mean over the classes in `truth` of each class's accuracy; both inputs are [n]."""
-    right = predicted == truth
-    per_class = [float(right[truth == label].mean()) for label in np.unique(truth)]
-    return float(right.mean()), float(np.mean(per_class))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ SOURCE_SET = "which source languages together"
 TARGET_EXAMPLES = "how many target examples"
 QUESTIONS = (ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES)
 
+MODES = {"linear": "linear head", "full": "full fine-tuning"}  # of adapting an encoder to a target
+CONTROLS = ("random", "reversed")  # what a pruning method has to beat
+
 
 def picks(scores: pl.DataFrame, metric: str) -> dict[str, tuple[str, str]]:
     """Return target -> (encoder, layer) that `metric` ranks first; targets where it is not defined are left out.

@@ -14,14 +14,15 @@ from stages.artifacts import tables
 from stages.languages.guards import BROKEN
 from stages.languages.predict import COVERAGE
 from stages.params import Params
-from stages.prune.savings import CONFIDENCE, smallest_fraction
-from stages.questions import ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES, picks
+from stages.prune.savings import CONFIDENCE
+from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES, picks
 
 Row = dict[str, Any]
 
 NO_ANSWER = "no answer"
 SAME = 1e-12  # spread of differences of error that is rounding; all labels are one draw, whatever the seed
-CONTROLS = ("random", "reversed")  # what a pruning method has to beat
+HEAD_NAMES = {"naive_bayes": "naive Bayes", "logistic": "logistic regression"}
+MORE = 10  # times the labels at hand: what they would buy
 
 
 def main(settings: Params, _name: str) -> None:
@@ -33,7 +34,7 @@ def main(settings: Params, _name: str) -> None:
     rows = [
         *encoders(scores, load("finetuned"), load("agreement"), wanted.metric, layers),
         *heads(load("probe_curves"), load("probe_crossover"), picked, wanted.labels_at_hand, settings.probe.layer),
-        *source_data(load("pruning_outcomes"), settings.prune.tolerance),
+        *source_data(load("pruning_savings"), settings.prune.tolerance),
         *source_languages(load("source_languages"), load("language_warnings")),
         *source_sets(load("source_sets")),
         *target_examples(load("fewshot_curves"), settings.languages.goal),
@@ -128,22 +129,62 @@ def heads(
         order = sorted(errors, key=lambda head: (errors[head], head))
         margin = errors[order[1]] - errors[order[0]] if len(order) > 1 else None
         crossing = crossover.filter((pl.col("target") == target) & (pl.col("encoder") == encoder)).row(0, named=True)
-        evidence = f"on {encoder}, layer {layer}, at {labels} labels: "
-        evidence += ", ".join(f"{head} error {errors[head]:.3f}" for head in order)
+        low, high = int(mine["m"].min()), int(mine["m"].max())  # type: ignore[arg-type]  # m is never null
+        evidence = f"on {encoder}, layer {layer}, at {labels:,} labels: "
+        evidence += ", ".join(f"{HEAD_NAMES.get(head, head)} error {errors[head]:.3f}" for head in order)
+        if labels < high:
+            later, error, at = _with_more(mine, min(MORE * labels, high))
+            evidence += f"; with {at:,} labels {HEAD_NAMES.get(later, later)} error {error:.3f}"
         evidence += f"; regime {crossing['regime']}"
         if crossing["m_star"] is not None:
-            evidence += f", crossing at {crossing['m_star']:.0f} labels"
+            evidence += f", crossing at {crossing['m_star']:,.0f} labels"
             if crossing["ci_low"] is not None:
-                evidence += f" [{crossing['ci_low']:.0f}, {crossing['ci_high']:.0f}] of the resamples that cross"
+                evidence += f" [{crossing['ci_low']:,.0f}, {crossing['ci_high']:,.0f}] of the resamples that cross"
+        answer = f"with {labels:,} labels take {HEAD_NAMES.get(order[0], order[0])}, error {errors[order[0]]:.2f}"
+        if {"naive_bayes", "logistic"} <= errors.keys():
+            answer += f"; {overtaking(crossing, labels, high)}"
         notes = []
         if best_layer != layer:
             notes.append(f"the heads were measured on layer {layer}, the picked layer is {best_layer}")
-        low, high = int(mine["m"].min()), int(mine["m"].max())  # type: ignore[arg-type]  # m is never null
         if not low <= labels <= high:
             notes.append(f"{labels} labels lie outside the measured {low} to {high}")
         if len(order) > 1:
-            notes += _doubt(by_head[order[0]], by_head[order[1]], order[1])
-        yield _answer(HEAD, target, order[0], evidence, margin, "; ".join(notes) or None)
+            notes += _doubt(by_head[order[0]], by_head[order[1]], HEAD_NAMES.get(order[1], order[1]))
+        yield _answer(HEAD, target, answer, evidence, margin, "; ".join(notes) or None)
+
+
+def _with_more(curves: pl.DataFrame, labels: int) -> tuple[str, float, int]:
+    """Return the head with the least mean error at `labels` labels, that error, and `labels`."""
+    means = {
+        str(head): float(np.mean(list(errors_at(group, labels).values())))
+        for (head,), group in curves.sort("head").group_by(["head"], maintain_order=True)
+    }
+    best = min(means, key=lambda head: (means[head], head))
+    return best, means[best], labels
+
+
+def overtaking(crossing: Row, labels: int, most: int) -> str:
+    """Say when logistic regression overtakes naive Bayes.
+
+    Args:
+        crossing: a row of `probe_crossover`.
+        labels: that are at hand; they decide between "overtakes" and "overtook".
+        most: labels measured.
+    """
+    if crossing["regime"] == "logistic_always":
+        return "naive Bayes is never ahead"
+    if crossing["m_star"] is None:
+        return f"logistic regression is not ahead at all {most:,}"
+    verb = "overtakes" if labels < crossing["m_star"] else "overtook naive Bayes"
+    low, high = crossing["ci_low"], crossing["ci_high"]
+    if low is None or _rounded(low) == _rounded(high):
+        return f"logistic regression {verb} at about {_rounded(crossing['m_star']):,}"
+    return f"logistic regression {verb} at {_rounded(low):,} to {_rounded(high):,}"
+
+
+def _rounded(labels: float) -> int:
+    """Round to two digits, which is more than an interval over a few seeds knows."""
+    return int(float(f"{labels:.1e}"))
 
 
 def _doubt(first: dict[int, float], second: dict[int, float], name: str) -> list[str]:
@@ -160,14 +201,17 @@ def _doubt(first: dict[int, float], second: dict[int, float], name: str) -> list
     return [f"{name} may be as good: its error is {low:+.3f} to {high:+.3f} above over {len(gaps)} seeds"]
 
 
-def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
-    """Yield, per source and target, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
+def source_data(savings: pl.DataFrame, tolerance: float) -> Iterator[Row]:
+    """Yield, per source, target and mode, the smallest share of the source's groups that costs at most `tolerance` of accuracy.
 
     A method is preferred to chance at the same share; the reversed order is a control and never the answer.
+
+    Args:
+        savings: rows of the table `pruning_savings`.
+        tolerance: that they were made with.
     """
-    found = smallest_fraction(outcomes, tolerance)
-    for (source, target), group in found.group_by(["source", "target"], maintain_order=True):
-        pair = f"{source} for {target}"
+    for (source, target, mode), group in savings.group_by(["source", "target", "mode"], maintain_order=True):
+        pair = f"{source} for {target}, {MODES.get(str(mode), mode)}"
         enough = group.filter(pl.col("keep_fraction").is_not_null()).with_columns(
             control=pl.col("method").is_in(CONTROLS)
         ).sort("keep_fraction", "control", "accuracy_gap", "method")  # fmt: skip
@@ -180,10 +224,14 @@ def source_data(outcomes: pl.DataFrame, tolerance: float) -> Iterator[Row]:
         evidence = (
             f"accuracy {abs(best['accuracy_gap']):.3f} {'below' if best['accuracy_gap'] > 0 else 'above'} the full source's"
         )
-        if best["gap_low"] is not None:
-            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f})"
-        evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         notes = []
+        if best["gap_low"] is not None:
+            evidence += f" (loss {best['gap_low']:+.3f} to {best['gap_high']:+.3f}, {best['n_seeds']} seeds)"
+            low, high = best["fraction_low"], best["fraction_high"]
+            evidence += f"; smallest share {low:.0%}" + (f" to {high:.0%}" if high > low else "") + " when seeds are resampled"
+            if high > best["keep_fraction"]:
+                notes.append(f"resampled seeds ask for up to {high:.0%}")
+        evidence += f"; {best['steps_saved']:.0%} of the pre-training steps saved"
         if best["gap_high"] is None or best["gap_high"] > tolerance:
             notes.append(f"the interval does not rule out a loss above {tolerance}")
         controls = enough.filter(pl.col("control") & (pl.col("keep_fraction") <= best["keep_fraction"]))["method"].to_list()

@@ -89,7 +89,7 @@ def agreements(scores: pl.DataFrame, finetuned: pl.DataFrame, layers: dict[str, 
 
 
 def main(settings: Params, name: str = "") -> None:
-    """Write transferability, finetuned, agreement, probe_curves and probe_crossover to data/results.
+    """Write transferability, finetuned, agreement and the tables of the probe to data/results.
 
     Raises:
         InputProblem: an encoder's part is missing, damaged or of another schema version.
@@ -102,7 +102,7 @@ def main(settings: Params, name: str = "") -> None:
     tables.write("transferability", transferability)
     tables.write("finetuned", finetuned)
     tables.write("agreement", agreed)
-    for table in ("probe_curves", "probe_crossover"):
+    for table in ("probe_curves", "probe_crossover", "probe_assumptions"):
         tables.write(table, tables.load_parts(table, encoders))
     print(f"tables: {len(encoders)} encoders, {len(agreed)} agreements", file=sys.stderr)
 

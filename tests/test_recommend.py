@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from scipy import stats
 
 from stages import recommend
 from stages.probe import learning_curves
+from stages.prune import smallest_fraction
 from stages.questions import picks
 from stages.rank.agreement import agreement as agreement_of
 
@@ -125,15 +127,43 @@ CROSSING = pl.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("labels", "head", "outside"), [(100, "naive_bayes", False), (1000, "logistic", False), (5000, "logistic", True)]
-)
-def test_the_head_depends_on_the_labels(labels: int, head: str, outside: bool) -> None:
+    ("labels", "answer", "outside"),
+    [
+        (100, "with 100 labels take naive Bayes, error 0.30; logistic regression overtakes at 200 to 500", False),
+        (1000, "with 1,000 labels take logistic regression, error 0.20; "
+               "logistic regression overtook naive Bayes at 200 to 500", False),
+        (5000, "with 5,000 labels take logistic regression, error 0.20; "
+               "logistic regression overtook naive Bayes at 200 to 500", True),
+    ],
+)  # fmt: skip
+def test_the_head_depends_on_the_labels(labels: int, answer: str, outside: bool) -> None:
     curves = pl.concat([curve("logistic", {100: 0.4, 1000: 0.2}, 0.001), curve("naive_bayes", {100: 0.3, 1000: 0.3})])
     (row,) = recommend.heads(curves, CROSSING, {"t": ("a", "pooled")}, labels, "pooled")
-    assert row["answer"] == head
+    assert row["answer"] == answer
     assert row["margin"] == pytest.approx(0.1)
     assert "crossing at 316 labels [200, 500] of the resamples that cross" in row["evidence"]
+    assert ("with 1,000 labels logistic regression error 0.200" in row["evidence"]) == (labels == 100)  # what more would buy
     assert (row["warning"] is not None) == outside
+
+
+def test_when_logistic_regression_overtakes() -> None:
+    base = {"m_star": 1234.0, "ci_low": 876.0, "ci_high": 1449.0, "regime": "naive_bayes_first"}
+    assert recommend.overtaking(base, 300, 5000) == "logistic regression overtakes at 880 to 1,400"
+    alone = {**base, "ci_low": None, "ci_high": None}
+    assert recommend.overtaking(alone, 300, 5000) == "logistic regression overtakes at about 1,200"
+    assert recommend.overtaking({**base, "ci_low": 1230.0, "ci_high": 1240.0}, 2000, 5000).endswith(
+        "overtook naive Bayes at about 1,200"
+    )
+    never = {"m_star": None, "ci_low": None, "ci_high": None, "regime": "no_crossing_seen"}
+    assert recommend.overtaking(never, 300, 5000) == "logistic regression is not ahead at all 5,000"
+    assert recommend.overtaking({**never, "regime": "logistic_always"}, 300, 5000) == "naive Bayes is never ahead"
+
+
+def test_one_head_alone_is_compared_with_nothing() -> None:
+    none = CROSSING.with_columns(m_star=pl.lit(None, pl.Float64), regime=pl.lit("no_crossing_seen"))
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), none, {"t": ("a", "pooled")}, 1000, "pooled")
+    assert row["answer"] == "with 1,000 labels take logistic regression, error 0.20"
+    assert row["margin"] is None
 
 
 def test_heads_are_compared_seed_by_seed() -> None:
@@ -147,7 +177,7 @@ def test_heads_are_compared_seed_by_seed() -> None:
     gaps = [0.1 - 0.05, 0.1 + 0.05]
     expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
     found = warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes, 0.05))
-    assert found == f"naive_bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
+    assert found == f"naive Bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
     assert "interval unknown" in str(warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes)))
     one = [curve(head, bayes).filter(pl.col("seed") == 0) for head in ("logistic", "naive_bayes")]
     assert "one seed" in str(warning(*one))
@@ -159,6 +189,7 @@ def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int
         "target": "t",
         "method": method,
         "keep_fraction": fraction,
+        "mode": "linear",
         "seed": seed,
         "n_classes": 1,
         "n_images": 1,
@@ -168,16 +199,36 @@ def outcome(method: str, fraction: float, seed: int, accuracy: float, steps: int
     }
 
 
+def source_data(rows: list[dict[str, object]]) -> list[dict[str, Any]]:
+    savings = smallest_fraction(pl.DataFrame(rows), 0.01, np.random.default_rng(0))
+    return list(recommend.source_data(savings, 0.01))
+
+
 def test_the_smallest_share_that_costs_little() -> None:
     rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
     rows += [outcome("label_mapping", 0.2, seed, 0.8, 20) for seed in (0, 1)]
     rows += [outcome("label_mapping", 0.5, seed, accuracy, 50) for seed, accuracy in ((0, 0.9), (1, 0.898))]
     rows += [outcome("random", 0.5, seed, 0.7, 50) for seed in (0, 1)]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
-    assert row["target"] == "s for t"
+    (row,) = source_data(rows)
+    assert row["target"] == "s for t, linear head"
     assert row["answer"] == "keep 50% of the source's groups by label_mapping"
     assert "50% of the pre-training steps saved" in row["evidence"]
+    assert "(loss -0.012 to +0.014, 2 seeds); smallest share 50% when seeds are resampled" in row["evidence"]
+    assert row["warning"] == "the interval does not rule out a loss above 0.01"
     assert row["margin"] == pytest.approx(0.009)
+
+
+def test_each_mode_has_an_answer_and_resampled_seeds_may_ask_for_more() -> None:
+    rows = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
+    rows += [outcome("label_mapping", 0.2, seed, accuracy, 20) for seed, accuracy in ((0, 0.91), (1, 0.87))]
+    rows += [outcome("label_mapping", 0.5, seed, 0.9, 50) for seed in (0, 1)]
+    tuned = [{**row, "mode": "full", "downstream_accuracy": 0.9} for row in rows]
+    full, linear = source_data(rows + tuned)
+    assert (full["target"], linear["target"]) == ("s for t, full fine-tuning", "s for t, linear head")
+    assert full["answer"] == linear["answer"] == "keep 20% of the source's groups by label_mapping"
+    assert full["warning"] is None
+    assert "smallest share 20% to 50% when seeds are resampled" in linear["evidence"]
+    assert "resampled seeds ask for up to 50%" in linear["warning"]
 
 
 def test_random_as_good_is_told() -> None:
@@ -186,7 +237,7 @@ def test_random_as_good_is_told() -> None:
         for method, fraction in (("full", 1.0), ("a_method", 0.5), ("random", 0.5))
         for seed in (0, 1)
     ]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep 50% of the source's groups by a_method"
     assert "random selection is as good" in row["warning"]
 
@@ -194,9 +245,9 @@ def test_random_as_good_is_told() -> None:
 def test_the_reversed_order_is_never_the_answer() -> None:
     full = [outcome("full", 1.0, seed, 0.9, 100) for seed in (0, 1)]
     rows = [*full, *(outcome("reversed", 0.2, seed, 0.95, 20) for seed in (0, 1))]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep everything"
-    (row,) = recommend.source_data(pl.DataFrame([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))]), 0.01)
+    (row,) = source_data([*rows, *(outcome("a_method", 0.2, seed, 0.9, 20) for seed in (0, 1))])
     assert row["answer"] == "keep 20% of the source's groups by a_method"
     assert "reversed selection is as good" in row["warning"]
 
@@ -205,7 +256,7 @@ def test_nothing_can_go() -> None:
     rows = [
         outcome(method, fraction, 0, accuracy, 10) for method, fraction, accuracy in (("full", 1.0, 0.9), ("random", 0.5, 0.5))
     ]
-    (row,) = recommend.source_data(pl.DataFrame(rows), 0.01)
+    (row,) = source_data(rows)
     assert row["answer"] == "keep everything"
 
 

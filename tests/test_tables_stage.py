@@ -54,6 +54,9 @@ def write_parts(encoder: str, *, pooled: bool = False) -> None:
     tables.write_part("probe_curves", encoder, pl.DataFrame([curve], schema=schema("probe_curves")))
     crossing = dict.fromkeys(schema("probe_crossover")) | {"target": "digits", "encoder": encoder, "regime": "no_crossing_seen"}
     tables.write_part("probe_crossover", encoder, pl.DataFrame([crossing], schema=schema("probe_crossover")))
+    checked = dict.fromkeys(schema("probe_assumptions")) | {key: crossing[key] for key in ("target", "encoder", "regime")}
+    checked |= {"n": 10, "d": 4, "n_classes": 2, "n_constant": 4, "warning": "no dimension varies within a class"}
+    tables.write_part("probe_assumptions", encoder, pl.DataFrame([checked], schema=schema("probe_assumptions")))
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_a_removed_encoder_leaves_every_table(join: Callable[..., None]) -> None
     join(ENCODERS)
     join(ENCODERS[:3])
     assert Path("data/parts/finetuned/dot.parquet").exists()
-    for name in ("transferability", "finetuned", "probe_curves", "probe_crossover"):
+    for name in ("transferability", "finetuned", "probe_curves", "probe_crossover", "probe_assumptions"):
         assert tables.load(name)["encoder"].unique().sort().to_list() == ENCODERS[:3]
     assert tables.load("agreement").filter(pl.col("metric") == "good")["n_encoders"].to_list() == [3, 3]
     ranks = tables.load("transferability").filter(pl.col("metric") == "good")["rank"].sort().to_list()
@@ -143,7 +146,7 @@ def test_a_missing_part_names_what_makes_it_and_order_in_params_does_not_matter(
     first = {path.name: path.read_bytes() for path in results.glob("*.parquet")}
     join(["cyd", "bea", "ada"])
     assert {path.name: path.read_bytes() for path in results.glob("*.parquet")} == first
-    assert len(first) == 5
+    assert len(first) == 6
 
 
 def test_one_encoder(join: Callable[..., None], run_stage: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 EMPTY = {
     "pruning_scores",
     "pruning_outcomes",
+    "pruning_savings",
     "fewshot_curves",
     "language_effects",
     "language_groups",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.errors import InputProblem, nearest
+from stages.errors import InputProblem, nearest, out_of_memory
 
 POOLED = "pooled"  # the vector that the classifier head sees
 
@@ -74,6 +74,8 @@ def check_input(model: nn.Module, layers: Sequence[str], input_size: tuple[int, 
     except InputProblem as problem:
         raise InputProblem(problem.what, where=f"{where}.layers", next_step=problem.next_step) from None
     except Exception as error:  # what a model raises on images it is not made for is open-ended
+        if out_of_memory(error):
+            raise
         size = " x ".join(map(str, input_size))
         raise InputProblem(
             f"the model does not take images of {size} (channels, height, width): {str(error) or type(error).__name__}",

@@ -35,6 +35,7 @@ def has(code: str) -> bool:
     return code in _array("feature_averages")[0]
 
 
+@cache
 def vector(language: str, file: str, prefix: str = "") -> NDArray[np.float64] | None:
     """Return one language's features [f] whose names start with `prefix`, missing ones NaN; None where it has no row."""
     rows, features, values = _array(file)

@@ -14,8 +14,8 @@ from stages.params.data import DatasetEntry, Datasets, Ingest
 from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
 from stages.params.explain import explain
 from stages.params.languages import Languages
-from stages.params.probe import Probe
-from stages.params.prune import Prune, PrunePair
+from stages.params.probe import Probe, Simulation
+from stages.params.prune import Combination, Prune, PrunePair
 from stages.params.rank import Rank
 from stages.params.run import Run
 from stages.params.section import EDIT, PARAMS_FILE, Count, Once, Section, Slug
@@ -23,6 +23,7 @@ from stages.params.section import EDIT, PARAMS_FILE, Count, Once, Section, Slug
 __all__ = [
     "EDIT",
     "PARAMS_FILE",
+    "Combination",
     "Count",
     "DatasetEntry",
     "Datasets",
@@ -43,6 +44,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Section",
+    "Simulation",
     "explain",
     "load",
     "merged",
@@ -63,6 +65,7 @@ class Params(Section):
     rank: Rank
     prune: Prune = Prune()
     probe: Probe = Probe()
+    simulation: Simulation = Simulation()
     languages: Languages
     recommend: Recommend = Recommend()
     schedule: Schedule = Schedule()
@@ -107,16 +110,22 @@ class Params(Section):
             expect(f"prune.pairs.{index}.target", pair.target, known)
             expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
             surrogate = self.encoders[pair.surrogate]
-            if surrogate.weights != PretrainWeights(pretrain=pair.source):
+            weights = surrogate.weights
+            if weights == "random" or (isinstance(weights, PretrainWeights) and weights.pretrain != pair.source):
                 raise ValueError(
                     f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
                     f"give it `weights: {{pretrain: {pair.source}}}`"
                 )
+            if pair.encoder is not None:
+                expect(f"prune.pairs.{index}.encoder", pair.encoder, self.encoders)
             if pair.layer not in surrogate.layers:
                 raise ValueError(
                     f"prune.pairs.{index}.layer: {pair.surrogate!r} keeps no {pair.layer!r}; "
                     f"{nearest(pair.layer, surrogate.layers)}"
                 )
+        for name in self.prune.combine:
+            if name in known:
+                raise ValueError(f"prune.combine.{name}: is a dataset's name already; choose another")
         for name, encoder in self.encoders.items():
             if self.probe.layer not in encoder.layers:
                 raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,3 +14,4 @@ class Rank(Section):
 
     metrics: Annotated[Once[str], Field(min_length=1)]
     max_per_class: Count | None = None
+    device: Literal["cpu", "cuda"] = "cpu"  # values differ between them in their last digits

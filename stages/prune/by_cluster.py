@@ -6,6 +6,8 @@ clusters is an input here.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
@@ -35,21 +37,21 @@ def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.
     chosen = np.arange(n)
     if n > SAMPLE * k:
         chosen = np.sort(np.random.default_rng(seed).choice(n, SAMPLE * k, replace=False))
-    sample = np.ascontiguousarray(features[chosen], dtype=np.float32)
+    sample = np.asarray(features[chosen], dtype=np.float64)
     require_finite(sample, "the source's features")
+    centre = sample.mean(axis=0)  # faiss computes in float32, which far from the origin has no digits left for distances
     kmeans = faiss.Kmeans(
         d, k, niter=ITERATIONS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=SAMPLE, verbose=False
     )
     with threadpoolctl.threadpool_limits(1):
-        kmeans.train(sample)
-    clusters = nearest_mean(features, np.asarray(kmeans.centroids, dtype=np.float64))
+        kmeans.train((sample - centre).astype(np.float32))
+    clusters = nearest_mean(features, kmeans.centroids + centre)
     return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
 
 
 def prune(inputs: PruneInputs) -> GroupScores:
-    """Feature mapping with `n_clusters` k-means clusters as groups, named cluster_0000 and so on."""
+    """Feature mapping with `n_clusters` k-means clusters as groups, numbered from 0."""
     seed = int(inputs.generator.integers(2**31 - 1))
     clusters = kmeans_clusters(inputs.source_features, inputs.n_clusters, seed)
     mapped = feature_mapping(inputs.source_features, clusters, inputs.target_features)
-    names = tuple(f"cluster_{number:04d}" for number in range(len(mapped.scores)))
-    return GroupScores(mapped.scores, mapped.soft_mass, membership=clusters, names=names, drawn=True)
+    return replace(mapped, level="cluster", membership=clusters, drawn=True)

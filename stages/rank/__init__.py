@@ -21,6 +21,11 @@ METRICS: Registry[AnyMetric] = Registry(
         "knn": "stages.rank.knn:knn",
         "transrate": "stages.rank.transrate:transrate",
         "gbc": "stages.rank.gbc:gbc",
+        "sfda": "stages.rank.sfda:sfda",
+        "ncti": "stages.rank.ncti:ncti",
+        "etran": "stages.rank.etran:etran",
+        "parc": "stages.rank.parc:parc",
+        "emms": "stages.rank.emms:emms",
     },
 )
 

@@ -27,6 +27,8 @@ def neighbours(statistics: Statistics, k: int) -> Indices:
     Features of float32 are searched in float32, twice as fast; candidates are compared in float64, and samples for which
     the rounding of float32 could have hidden a nearer one are searched again in float64. k is below n.
     """
+    if statistics.accelerator:
+        return statistics.accelerator.neighbours((block for _, block in statistics.blocks()), statistics.n, k)
     single = statistics.raw(np.zeros(1, dtype=np.int64)).dtype == np.float32
     if not single or statistics.squared_norms.max() > LONGEST or k + SPARE + 1 >= statistics.n:
         return _in_double(statistics, np.arange(statistics.n), k)

@@ -1,21 +1,24 @@
 """What several metrics need of the same labelled features: computed once, in float64, and handed to all of them.
 
-NumPy and SciPy, not torch: the same LAPACK does the work, and a stage that runs once an encoder would pay seconds for
-importing torch. No part holds a float64 copy of all rows unless n < d, so that rows may come from a memory map.
+NumPy and SciPy where there is no accelerator: the same LAPACK does the work, and a stage that runs once an encoder would
+pay seconds for importing torch. No part holds a float64 copy of all rows unless n < d, so that rows may come from a memory map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
 from stages.errors import InputProblem
+
+if TYPE_CHECKING:
+    from stages.rank.accelerator import Accelerator
 
 LARGEST = float(np.finfo(np.float32).max)  # fourth powers of what float32 can hold stay within float64
 SMALLEST = 1e-75  # and those of smaller differences vanish
@@ -62,9 +65,17 @@ class Statistics:
         classes: [C] the class ids that occur, ascending; ids may have gaps.
         counts: [C] samples a class, all at least 1.
         n_source_classes: classes S of the source head, or None without one.
+        accelerator: where the heavy parts are computed, or None for the CPU.
     """
 
-    def __init__(self, features: Any, labels: Any, source_probabilities: Any = None, rows: Any = None) -> None:
+    def __init__(
+        self,
+        features: Any,
+        labels: Any,
+        source_probabilities: Any = None,
+        rows: Any = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
         """Check the input.
 
         Args:
@@ -72,6 +83,7 @@ class Statistics:
             labels: [n] class ids.
             source_probabilities: [m, S], or None without a source head.
             rows: [n] the rows of `features` and `source_probabilities` that `labels` are of; None for all, n = m.
+            accelerator: where to compute what a GPU pays for.
 
         Raises:
             InputProblem: features or probabilities hold values that are not finite in float32; the message counts them.
@@ -85,6 +97,7 @@ class Statistics:
             raise ValueError(f"features {self._features.shape}, {n} rows of them, and labels {classes.shape} do not fit")
         if not np.issubdtype(classes.dtype, np.integer):
             raise ValueError(f"labels are {classes.dtype}, not class numbers")
+        self.accelerator = accelerator
         self.n, self.d = n, int(self._features.shape[1])
         self.classes, positions = np.unique(classes, return_inverse=True)
         self.labels: NDArray[np.int64] = positions.astype(np.int64)
@@ -183,17 +196,15 @@ class Statistics:
             return Spectrum(np.zeros(0), np.zeros(0), float(self.mean @ self.mean), nothing, None, np.zeros((self.d, 0)))
         if self.n <= self.d:
             centred = np.concatenate([block for _, block in self.blocks()])  # (n, d)
-            values, left = self._decompose(scipy.linalg.blas.dsyrk(1.0, centred.T, trans=True))
+            values, left = self._decompose(self.gram([centred.T], self.n))
             roots = np.sqrt(values)
             mean = left.T @ (centred @ self.mean) / roots
             outside = self._outside(mean)
             return Spectrum(values, mean, outside, roots[:, None] * (left.T @ onehot), left, None)
-        gram = np.zeros((self.d, self.d), order="F")
         sums = np.zeros((self.d, self.n_classes))
         for rows, block in self.blocks():
-            gram = scipy.linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=gram, overwrite_c=True)
             sums += block.T @ onehot[rows]
-        values, right = self._decompose(gram)
+        values, right = self._decompose(self.gram((block for _, block in self.blocks()), self.d))
         mean = right.T @ self.mean
         return Spectrum(values, mean, self._outside(mean), right.T @ sums, None, right)
 
@@ -203,12 +214,21 @@ class Statistics:
         left_over = length - float(inside @ inside)
         return left_over if left_over > self.d * np.finfo(np.float64).eps * length else 0.0
 
-    def _decompose(self, gram: Float) -> tuple[Float, Float]:
-        """Return the eigenvalues above rounding [k], descending, and their eigenvectors [., k].
+    def gram(self, blocks: Iterable[Float], width: int) -> Float:
+        """Return sum of block' block [width, width] over blocks [., width]; read its upper triangle alone."""
+        if self.accelerator:
+            return self.accelerator.gram(blocks, width)
+        total = np.zeros((width, width), order="F")
+        for block in blocks:  # half the work of a product: dsyrk fills the upper triangle
+            total = scipy.linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=total, overwrite_c=True)
+        return np.asarray(total)
 
-        Of `gram`, which is overwritten, the upper triangle alone is read: that is what `dsyrk` fills.
-        """
-        values, vectors = scipy.linalg.eigh(gram, lower=False, driver="evd", overwrite_a=True, check_finite=False)
+    def _decompose(self, gram: Float) -> tuple[Float, Float]:
+        """Return the eigenvalues above rounding [k], descending, and their eigenvectors [., k]; `gram` is overwritten."""
+        if self.accelerator:
+            values, vectors = self.accelerator.eigh(gram)
+        else:
+            values, vectors = scipy.linalg.eigh(gram, lower=False, driver="evd", overwrite_a=True, check_finite=False)
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = int((values > max(self.n, self.d) * np.finfo(np.float64).eps * values[0]).sum())
         return np.ascontiguousarray(values[:kept]), np.ascontiguousarray(vectors[:, :kept])

@@ -26,7 +26,10 @@ CLAMP = 1.0
 
 def _distances(statistics: Statistics) -> list[Float]:
     """Return each sample's distance to its k-th other neighbour [n_c] by class, none for classes that are too small."""
-    from stages.rank.chebyshev import kth_distances  # numba, half a second that readers of the registry need not pay
+    if statistics.accelerator:
+        kth_distances = statistics.accelerator.kth_distances
+    else:
+        from stages.rank.chebyshev import kth_distances  # numba, half a second that readers of the registry need not pay
 
     counts = statistics.counts.tolist()
     return [kth_distances(statistics.raw_of_class(c), K) if count > K else np.zeros(0) for c, count in enumerate(counts)]

@@ -7,7 +7,6 @@ from typing import Any
 import polars as pl
 
 from stages.params import Params
-from stages.prune.savings import smallest_fraction
 from stages.report.section import Results
 
 
@@ -19,7 +18,6 @@ def metrics(settings: Params, results: Results) -> dict[str, Any]:
     misses = results["language_predictions"].with_columns(miss=(pl.col("predicted") - pl.col("score")).abs())
     misses = misses.group_by("model").agg(pl.col("miss").mean()).sort("model")
     first = results["source_languages"].filter(pl.col("rank") == 1)
-    kept = smallest_fraction(results["pruning_outcomes"], settings.prune.tolerance)
     return {
         "rank": {
             str(mode): {
@@ -30,8 +28,10 @@ def metrics(settings: Params, results: Results) -> dict[str, Any]:
         },
         "best_accuracy": {target: _rounded(accuracy) for target, accuracy in best.iter_rows()},
         "smallest_fraction": {
-            f"{source} for {target}, {method}": _rounded(fraction)
-            for source, target, method, fraction in kept.select("source", "target", "method", "keep_fraction").iter_rows()
+            f"{source} for {target}, {method}, {mode}": _rounded(fraction)
+            for source, target, method, mode, fraction in results["pruning_savings"]
+            .select("source", "target", "method", "mode", "keep_fraction")
+            .iter_rows()
         },
         "languages": {
             "mean_regret_of_first_source": _rounded(first["regret"].mean()),
