@@ -6,40 +6,14 @@ nearest one's, and the examples that remain when each counts less the farther it
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.errors import InputProblem
-
-CODE = re.compile(r"^[A-Za-z]+([-_][A-Za-z0-9]+)*$")
 Distance = Callable[[str, str], float | None]
 REACH = (0.1, 0.3)  # distances at which an example counts 1/e, in units of the distance, which are 0 to 1
-
-
-def parse(mixture: str) -> dict[str, int]:
-    """Return language -> examples of a mixture written as JSON or as `en:1000+es:50`; languages without examples are dropped.
-
-    Raises:
-        InputProblem: it is neither, or a number of examples is not a whole number >= 0.
-    """
-    try:
-        if mixture.lstrip().startswith("{"):
-            found = {str(language): int(n) for language, n in json.loads(mixture).items()}
-        else:
-            parts = [part.partition(":") for part in mixture.split("+")]
-            found = {language.strip(): int(n) if colon else 1 for language, colon, n in parts}
-    except (ValueError, TypeError, AttributeError):
-        found = {"": -1}
-    if any(n < 0 or not CODE.match(language) for language, n in found.items()):
-        raise InputProblem(
-            f"{mixture!r} is no mixture", where="column `source`", next_step='write {"en": 1000, "es": 50} or en:1000+es:50'
-        )
-    return {language: n for language, n in found.items() if n > 0}
 
 
 def mixture_features(

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.languages import PAIR_FEATURES, fit_transfer_model
-from stages.languages.mixtures import Distance, mixture_features, parse
+from stages.languages import PAIR_FEATURES, fit_transfer_model, mix
+from stages.languages.mixtures import Distance, mixture_features
 
 pytestmark = pytest.mark.real
 
@@ -25,7 +25,8 @@ def table(folder: Path, task: str) -> pl.DataFrame:
     rows = pl.read_parquet(folder / "language" / "sumeval.parquet").filter(
         (pl.col("task") == task) & (pl.col("model") == "XLMR")
     )
-    mixtures = {config: parse(config) for config in rows["config"].unique()}
+    written = {config: mix.parse(config) for config in rows["config"].unique()}
+    mixtures = {config: {name: n for name, n in members.items() if n} for config, members in written.items()}
     features = mixture_features(
         [mixtures[config] for config in rows["config"]],
         rows["target"].to_list(),
