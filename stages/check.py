@@ -75,7 +75,7 @@ def _check_methods(settings: Params) -> None:
         ("languages.features", settings.languages.features, PAIR_FEATURES),
         ("languages.models", settings.languages.models, [*MODELS, *nearest_by]),
         ("languages.protocols", settings.languages.protocols, PROTOCOLS),
-        ("languages.ranker", [settings.languages.ranker], ["chosen", *MODELS, *nearest_by]),
+        ("languages.ranker", [settings.languages.ranker], ["chosen", "chosen_by_regret", *MODELS, *nearest_by]),
     ]
     for where, used, known in named:
         valid = set(known)

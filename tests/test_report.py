@@ -221,7 +221,7 @@ def results(settings: Params) -> Results:
             {
                 "task": row["task"],
                 "split_protocol": "leave_one_target_out",
-                "model": "chosen",
+                "model": "chosen_by_regret",
                 "in_set": True,
                 "source": row["source"],
                 "target": row["target"],
