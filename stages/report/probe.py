@@ -11,7 +11,7 @@ import polars as pl
 from stages.params import Params
 from stages.questions import picks
 from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
-from stages.report.section import Results, Section
+from stages.report.section import Results, Section, ranked_by
 
 LABEL_TICKS = [m * 10**power for power in range(1, 7) for m in (1, 3)]
 FEW_PAIRS = 4  # of encoder and target, below which a rank correlation is left out
@@ -31,7 +31,8 @@ def section(settings: Params, results: Results) -> Section:
     if crossing:
         sentences.append(f"Where the curves cross, the median crossing is at {statistics.median(crossing):.0f} labels.")
     sentences += [_assumed(checked), _simulated(results["sample_complexity"], results["sample_complexity_fits"])]
-    picked = {target: encoder for target, (encoder, _) in picks(results["transferability"], settings.recommend.metric).items()}
+    first = picks(results["transferability"], ranked_by(settings, results))
+    picked = {target: encoder for target, (encoder, _) in first.items()}
     charts = [probe_curves(results["probe_curves"], crossover, picked)] if picked else []
     charts += [
         assumptions(checked),
@@ -71,12 +72,15 @@ def _simulated(found: pl.DataFrame, fits: pl.DataFrame) -> str:
                 continue
             first, last = needed.row(0, named=True), needed.row(-1, named=True)
             laws = fits.filter((pl.col("k") == k) & (pl.col("head") == head)).sort("law", descending=True)
+            grows = laws.filter(pl.col("slope") > 0)
             r2 = " and ".join(
-                f"{LAW_NAMES[str(law)]} {value:.2f}" for law, value in laws.select("law", "r2").iter_rows() if value is not None
+                f"{LAW_NAMES[str(law)]} {value:.2f}"
+                for law, value in grows.select("law", "r2").iter_rows()
+                if value is not None
             )
             heads.append(
                 f"{name} {first['m_of_mean']:,} at n = {first['n_dims']:,} and {last['m_of_mean']:,} at {last['n_dims']:,}"
-                + (f" (R2: {r2})" if r2 else "")
+                + (f" (R2: {r2})" if r2 else ", without growth" if len(laws.drop_nulls("slope")) else "")
             )
         if heads:
             clauses.append(f"for {k} classes in n dimensions, {'; '.join(heads)}")
