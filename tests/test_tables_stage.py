@@ -240,13 +240,11 @@ def test_accuracies_that_the_user_brings(write_params: Callable[..., Path]) -> N
     assert (good["n_encoders"], good["top1_regret"]) == (3, pytest.approx(0.2))
     assert tables.load("metric_verdicts").filter(aspect="all", metric="good")["n_encoders"].to_list() == [3]
     assert tables.load("layer_profiles").is_empty()
-    with pytest.raises(
-        InputProblem, match=r"mine.csv: line 2, column encoder: there is no encoder 'adda' in params.yaml; nearest valid: ada"
-    ):
+    with pytest.raises(InputProblem, match=r"mine.csv: line 2, column encoder: there is no encoder 'adda'.*valid: ada"):
         run("encoder,dataset,accuracy\nadda,digits,0.5\n")
 
 
 def test_no_ground_truth_at_all_is_a_mistake_in_params(write_params: Callable[..., Path]) -> None:
     write_params(finetune={"modes": []})
-    with pytest.raises(InputProblem, match="finetune.modes: is empty, and rank.accuracies names no accuracies"):
+    with pytest.raises(InputProblem, match=r"finetune\.modes: is empty, and rank\.accuracies names no accuracies"):
         params.load()

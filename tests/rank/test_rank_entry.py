@@ -114,8 +114,8 @@ def test_candidates_without_a_head_and_of_any_width_rank_in_one_pool(project: Pa
     for name, d, head in (("narrow", 3, True), ("wide", 200, True), ("alone", 20, False)):
         features = 3 * useful @ stream.normal(size=(3, d)) + stream.normal(size=(60, d))
         probabilities = stream.dirichlet(np.ones(6), 60) if head else None
-        for row in score_candidate(Statistics(features, labels, probabilities), list(METRICS)):
-            rows.append({"target": "t", "encoder": name, "layer": "pooled", **row})
+        found = score_candidate(Statistics(features, labels, probabilities), list(METRICS))
+        rows += [{"target": "t", "encoder": name, "layer": "pooled", **row} for row in found]
     ranked = add_rank(join_pools(pl.DataFrame(rows, infer_schema_length=None), list(METRICS)))
     assert set(ranked["metric"]) == set(METRICS)
     assert ranked.filter(pl.col("score").is_null(), pl.col("warning").is_null()).is_empty()
