@@ -15,7 +15,7 @@ TARGET_EXAMPLES = "how many target examples"
 QUESTIONS = (ENCODER, HEAD, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES)
 
 MODES = {"linear": "linear head", "full": "full fine-tuning", "given": "accuracy as given"}  # of adapting an encoder
-CONTROLS = ("random", "reversed")  # what a pruning method has to beat
+CONTROLS = ("random", "random_images", "reversed")  # what a pruning method has to beat
 
 
 def picks(scores: pl.DataFrame, metrics: Mapping[str, str]) -> dict[str, tuple[str, str]]:

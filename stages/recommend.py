@@ -14,6 +14,7 @@ from stages.artifacts import tables
 from stages.languages.guards import BROKEN
 from stages.languages.predict import COVERAGE
 from stages.params import Params
+from stages.probe.expected import Expected, expected_error
 from stages.prune.savings import CONFIDENCE
 from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES, picks
 from stages.trust import Choice, choices
@@ -159,7 +160,10 @@ def heads(
         crossing = crossover.filter((pl.col("target") == target) & (pl.col("encoder") == encoder)).row(0, named=True)
         low, high = int(mine["m"].min()), int(mine["m"].max())  # type: ignore[arg-type]  # m is never null
         evidence = f"on {encoder}, layer {layer}, at {labels:,} labels: "
-        evidence += ", ".join(f"{HEAD_NAMES.get(head, head)} error {errors[head]:.3f}" for head in order)
+        evidence += ", ".join(
+            f"{HEAD_NAMES.get(head, head)} error {errors[head]:.3f}{_interval(expected_error(mine, head, labels))}"
+            for head in order
+        )
         if labels < high:
             later, error, at = _with_more(mine, min(MORE * labels, high))
             evidence += f"; with {at:,} labels {HEAD_NAMES.get(later, later)} error {error:.3f}"
@@ -179,6 +183,11 @@ def heads(
         if len(order) > 1:
             notes += _doubt(by_head[order[0]], by_head[order[1]], HEAD_NAMES.get(order[1], order[1]))
         yield _answer(HEAD, target, answer, evidence, margin, "; ".join(notes) or None)
+
+
+def _interval(expected: Expected | None) -> str:
+    """Write the interval of an expected error, where there is one."""
+    return "" if expected is None or expected.low is None else f" [{expected.low:.3f}, {expected.high:.3f}]"
 
 
 def _with_more(curves: pl.DataFrame, labels: int) -> tuple[str, float, int]:

@@ -20,6 +20,8 @@ from stages.artifacts import tables
 from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.languages import fewshot_curve, rank_sources
+from stages.languages.clusters import combined_distances
+from stages.languages.predict import quality
 from stages.params import Params
 from stages.probe.simulation import fits
 from stages.prune.savings import smallest_fraction
@@ -73,6 +75,7 @@ def language_pairs() -> pl.DataFrame:
             "n_shots": n,
             "seed": 0,
             "score": 0.5 + 0.1 * abs(names.index(source) - names.index(target)) + 0.01 * n,
+            "metric": "macro_f1",
             "n_source": 9,
             "n_target": 9,
         }
@@ -218,7 +221,7 @@ def results(settings: Params) -> Results:
             {
                 "task": row["task"],
                 "split_protocol": "leave_one_target_out",
-                "model": "chosen",
+                "model": "chosen_by_regret",
                 "in_set": True,
                 "source": row["source"],
                 "target": row["target"],
@@ -253,6 +256,9 @@ def results(settings: Params) -> Results:
         "source_languages": rank_sources(predictions),
         "source_sets": frame("source_sets", []),
         "language_warnings": frame("language_warnings", []),
+        "language_distances": combined_distances(language_pairs())[1],
+        "language_quality": quality(predictions),
+        "language_claims": frame("language_claims", [{"task": "k", "measure": "alone", "verdict": "undecided"}]),
         "fewshot_curves": fewshot_curve(language_pairs(), goal=0.8),
     }
     return answered(settings, found)

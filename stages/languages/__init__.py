@@ -41,6 +41,8 @@ PAIR_FEATURES: Registry[PairFeature] = Registry(
     {
         "syntax_distance": "stages.languages.uriel:syntax_distance",
         "syntax_coverage": "stages.languages.uriel:syntax_coverage",
+        "morphology_distance": "stages.languages.uriel:morphology_distance",
+        "morphology_coverage": "stages.languages.uriel:morphology_coverage",
         "phonology_distance": "stages.languages.uriel:phonology_distance",
         "phonology_coverage": "stages.languages.uriel:phonology_coverage",
         "inventory_distance": "stages.languages.uriel:inventory_distance",

@@ -12,7 +12,8 @@ from stages import seeds
 from stages.languages import classifier, corpus, same_entity, tokens
 from stages.languages.texts import PairFeature, Texts
 
-FACTS = ("task", "source", "target", "n_shots", "seed", "score", "n_source", "n_target")
+METRIC = "macro_f1"
+FACTS = ("task", "source", "target", "n_shots", "seed", "score", "metric", "n_source", "n_target")
 Advance = Callable[[], None]
 
 
@@ -64,7 +65,9 @@ def measure_task(
                 guess = held_out.predict(present[order[:n]], labels[order[:n]])
                 scores = classifier.macro_f1(held_out.labels, guess, len(classes)).tolist()
                 kept = [at for at, source in enumerate(languages) if source != target or n == 0]
-                same = {"task": task, "target": target, "n_shots": n, "seed": seed, "n_target": len(test[target])}
+                same = {
+                    "task": task, "target": target, "n_shots": n, "seed": seed, "metric": METRIC, "n_target": len(test[target]),
+                }  # fmt: skip
                 varying = {"source": languages, "score": scores, "n_source": n_source, **of_pair}
                 for name, into in columns.items():
                     into += [varying[name][at] for at in kept] if name in varying else [same[name]] * len(kept)

@@ -46,7 +46,7 @@ def _standardised(embedding: Float) -> Float:
     centred = embedding - embedding.mean(axis=0)
     spread = np.sqrt((centred**2).mean(axis=0))
     rounding = np.finfo(np.float64).eps * len(embedding) * np.abs(embedding).max(axis=0, initial=0)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > rounding)
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > rounding))
 
 
 def _smallest(gram: Float) -> Float:

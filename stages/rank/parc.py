@@ -58,7 +58,7 @@ def _directions(statistics: Statistics, chosen: NDArray[np.int64]) -> Float:
     rows = np.divide(rows, spread, out=np.zeros_like(rows), where=spread > 0)
     rows -= rows.mean(axis=1, keepdims=True)
     lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 10.0**-PLACES)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 10.0**-PLACES))
 
 
 def _measure(statistics: Statistics) -> Finding:

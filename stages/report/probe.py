@@ -72,12 +72,15 @@ def _simulated(found: pl.DataFrame, fits: pl.DataFrame) -> str:
                 continue
             first, last = needed.row(0, named=True), needed.row(-1, named=True)
             laws = fits.filter((pl.col("k") == k) & (pl.col("head") == head)).sort("law", descending=True)
+            grows = laws.filter(pl.col("slope") > 0)
             r2 = " and ".join(
-                f"{LAW_NAMES[str(law)]} {value:.2f}" for law, value in laws.select("law", "r2").iter_rows() if value is not None
+                f"{LAW_NAMES[str(law)]} {value:.2f}"
+                for law, value in grows.select("law", "r2").iter_rows()
+                if value is not None
             )
             heads.append(
                 f"{name} {first['m_of_mean']:,} at n = {first['n_dims']:,} and {last['m_of_mean']:,} at {last['n_dims']:,}"
-                + (f" (R2: {r2})" if r2 else "")
+                + (f" (R2: {r2})" if r2 else ", without growth" if len(laws.drop_nulls("slope")) else "")
             )
         if heads:
             clauses.append(f"for {k} classes in n dimensions, {'; '.join(heads)}")
