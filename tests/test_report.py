@@ -148,8 +148,8 @@ def results(settings: Params) -> Results:
         for seed in (0, 1)
     ]
     verdicts = [
-        {"aspect": "all", "level": "all targets", "metric": "logme", "n_targets": 2, "n_comparisons": 4, "n_encoders": 2, "place": 1,
-         "weighted_kendall": 0.5, "verdict": "too few encoders"}
+        {"aspect": "all", "level": "all targets", "metric": "logme", "n_targets": 2, "n_comparisons": 4, "n_encoders": 2,
+         "place": 1, "weighted_kendall": 0.5, "verdict": "too few encoders"}
     ]  # fmt: skip
     curves = [
         {
@@ -415,7 +415,7 @@ def test_the_scatter_has_head_layers_and_in_their_own_mode_the_others(results: R
     assert set(others.select("encoder", "layer").iter_rows()) == {("big", "stages.1"), ("small", "pooled")}
     drawn = values(rank.score_against_accuracy(rows, results["agreement"], "logme"))
     said = [row["said"] for row in drawn if row["said"]]
-    assert said == ["full 0.25  linear 0.75"] * 2  # once a target
+    assert said == ["tau full 0.25 · linear 0.75"] * 2  # once a target
 
 
 def test_the_leaderboard_has_all_candidates_in_the_order_of_the_metric(results: Results) -> None:
