@@ -11,6 +11,7 @@ import yaml
 
 from stages import entry
 from stages.artifacts import atomic
+from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
 from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
 
@@ -33,6 +34,7 @@ def check(settings: Params) -> None:
     """
     try:
         _check_methods(settings)
+        _check_language_files(settings)
         _check_datasets(settings)
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
@@ -73,13 +75,19 @@ def _check_methods(settings: Params) -> None:
         ("languages.features", settings.languages.features, PAIR_FEATURES),
         ("languages.models", settings.languages.models, [*MODELS, *nearest_by]),
         ("languages.protocols", settings.languages.protocols, PROTOCOLS),
-        ("languages.ranker", [settings.languages.ranker], ["chosen", *MODELS, *nearest_by]),
+        ("languages.ranker", [settings.languages.ranker], ["chosen", "chosen_by_regret", *MODELS, *nearest_by]),
     ]
     for where, used, known in named:
         valid = set(known)
         for method in used:
             if method not in valid:
                 raise InputProblem(f"there is no {method!r}; {nearest(method, valid)}", where=f"params.yaml: {where}")
+
+
+def _check_language_files(settings: Params) -> None:
+    for key, path in (("table", settings.languages.table), ("texts", settings.languages.texts)):
+        if path is not None:
+            language_file(path, key)
 
 
 def _check_datasets(settings: Params) -> None:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from stages.languages.protocols import Protocol
     from stages.languages.texts import PairFeature
 
-# task(language) -> DataFrame[entity, text, label], sorted; `entity` is shared by all languages
+# task(language) -> DataFrame[entity, text, label], sorted; `entity` is shared by all languages. A text with a tab is a pair of
+# texts, of which the first is the language's own.
 TASKS: Registry[Callable[[str], pl.DataFrame]] = Registry(
     "language task",
     {
         "entity_type": "stages.languages.cldr:entity_type",
         "territory_continent": "stages.languages.cldr:territory_continent",
+        "same_entity": "stages.languages.same_entity:same_entity",
     },
 )
 
@@ -39,6 +41,8 @@ PAIR_FEATURES: Registry[PairFeature] = Registry(
     {
         "syntax_distance": "stages.languages.uriel:syntax_distance",
         "syntax_coverage": "stages.languages.uriel:syntax_coverage",
+        "morphology_distance": "stages.languages.uriel:morphology_distance",
+        "morphology_coverage": "stages.languages.uriel:morphology_coverage",
         "phonology_distance": "stages.languages.uriel:phonology_distance",
         "phonology_coverage": "stages.languages.uriel:phonology_coverage",
         "inventory_distance": "stages.languages.uriel:inventory_distance",
@@ -50,6 +54,8 @@ PAIR_FEATURES: Registry[PairFeature] = Registry(
         "script_match": "stages.languages.texts:script_match",
         "source_type_token_ratio": "stages.languages.texts:source_type_token_ratio",
         "target_type_token_ratio": "stages.languages.texts:target_type_token_ratio",
+        "source_log_characters": "stages.languages.texts:source_log_characters",
+        "target_log_characters": "stages.languages.texts:target_log_characters",
     },
 )
 

@@ -14,7 +14,7 @@ from stages.languages.choose import choices, rank_sources
 from stages.languages.claims import contributions
 from stages.languages.clusters import clusters, combined_distances
 from stages.languages.explain import effects
-from stages.languages.fewshot import fewshot_curve
+from stages.languages.fewshot import fewshot_curve, laws, of_choice
 from stages.languages.guards import warnings_of, without_broken
 from stages.languages.predict import PROTOCOL, evaluate, model_names, predictions, quality
 from stages.languages.source_sets import offers, source_sets
@@ -60,18 +60,15 @@ def main(settings: Params, name: str = "") -> None:
             tolerance=section.serve.tolerance,
         ),
         # What target examples add to a source that nobody would take is of no use: the curves are those of the first source.
-        "fewshot_curves": fewshot_curve(first_source(pairs, ranked), goal=section.goal),
+        "fewshot_curves": fewshot_curve(of_choice(pairs, ranked), goal=section.goal),
     }
     for table, frame in made.items():
         tables.write(table, frame)
     for line in lines(made, explained):
         print(f"languages: {line}")
-
-
-def first_source(pairs: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
-    """Return the pairs of each target with the source ranked first for it."""
-    chosen = ranked.filter(pl.col("rank") == 1).select("task", "target", "source")
-    return pairs.join(chosen, on=["task", "target", "source"], how="semi")
+    for row in laws(of_choice(pairs, ranked)).iter_rows(named=True):
+        fits = ", ".join(f"{name} {row[f'r2_{name}'] or 0:.3f}" for name in ("log", "linear", "step"))
+        print(f"languages: {row['task']}: R2 inside {row['n_targets']} targets of the few-shot laws: {fits}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages.languages.design import feature_columns, zero_shot
-from stages.languages.holdout import CHOSEN
+from stages.languages.holdout import BY_REGRET
 from stages.languages.predict import PROTOCOL, knows_no_target
 
 RANKED = {
@@ -19,7 +19,7 @@ COMPARED = {"task": pl.String, "rule": pl.String, "mean_regret": pl.Float64, "nd
 PLACES = 3
 
 
-def rank_sources(predictions: pl.DataFrame, *, model: str = CHOSEN, protocol: str = PROTOCOL) -> pl.DataFrame:
+def rank_sources(predictions: pl.DataFrame, *, model: str = BY_REGRET, protocol: str = PROTOCOL) -> pl.DataFrame:
     """Return `source_languages`: the sources of each target in the order of one model's predictions.
 
     Args:

@@ -35,6 +35,11 @@ class Split:
     means: tuple[str, ...]
 
     @property
+    def ranks(self) -> bool:
+        """Return whether nothing of the target is known, so that its sources are there to be ranked."""
+        return "target" not in self.means
+
+    @property
     def n_units(self) -> int:
         """Return the number of units."""
         return int(self.involves.shape[1])

@@ -8,7 +8,7 @@ import polars as pl
 
 from stages.languages.explain import Effects
 from stages.languages.guards import BROKEN
-from stages.languages.holdout import CHOSEN
+from stages.languages.holdout import BY_REGRET, CHOSEN
 from stages.languages.predict import PROTOCOL
 
 CLAIM = "syntax, morphology and phonology predict more than lexical similarity"
@@ -41,7 +41,9 @@ def lines(made: Mapping[str, pl.DataFrame], explained: Effects) -> Iterator[str]
         order = "" if row["ndcg_at_3"] is None else f", NDCG@3 {row['ndcg_at_3']:.2f}"
         yield f"{row['task']}: choosing by {row['rule']:18} costs {row['mean_regret']:.3f} of macro-F1{order}"
     yield from _against_english(made["language_choices"])
-    for row in made["source_sets"].iter_rows(named=True):
+    sets = made["source_sets"]
+    last = pl.col("budget") == pl.col("budget").filter(pl.col("rule") != "cover").max().over("task")
+    for row in sets.filter((pl.col("rule") == "cover") | last).iter_rows(named=True):
         if row["measured"] is not None:
             found = f"{row['measured']:.3f} measured, {row['covered']:.0%} of targets covered ({row['sources'] or 'drawn'})"
             yield f"{row['task']}: sources by {row['rule']:9} for {row['budget']:g}: {found}"
@@ -50,6 +52,6 @@ def lines(made: Mapping[str, pl.DataFrame], explained: Effects) -> Iterator[str]
 def _against_english(choices: pl.DataFrame) -> Iterator[str]:
     for (task,), rows in choices.filter(pl.col("split_protocol") == PROTOCOL).group_by("task", maintain_order=True):
         regret = dict(rows.select("rule", "mean_regret").iter_rows())
-        if "chosen" in regret and "english" in regret:
-            verb = "beat" if regret["chosen"] < regret["english"] else "do not beat"
-            yield f"{task}: the sources chosen {verb} always English ({regret['chosen']:.3f} against {regret['english']:.3f})"
+        if BY_REGRET in regret and "english" in regret:
+            verb = "beat" if regret[BY_REGRET] < regret["english"] else "do not beat"
+            yield f"{task}: the sources chosen {verb} always English ({regret[BY_REGRET]:.3f} against {regret['english']:.3f})"

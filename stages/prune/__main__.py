@@ -87,7 +87,7 @@ def score(inputs: PruneInputs, method: str, repetitions: int, run_seed: int, *na
         try:
             made.append(PRUNERS[registered](given))
         except InputProblem as problem:
-            where = problem.where or f"{' '.join(names)}, method {method}"
+            where = problem.where or f"{' -> '.join(names[1:])}, method {method}"
             raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
     return made
 

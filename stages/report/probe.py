@@ -11,7 +11,7 @@ import polars as pl
 from stages.params import Params
 from stages.questions import picks
 from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
-from stages.report.section import Results, Section
+from stages.report.section import Results, Section, ranked_by
 
 LABEL_TICKS = [m * 10**power for power in range(1, 7) for m in (1, 3)]
 FEW_PAIRS = 4  # of encoder and target, below which a rank correlation is left out
@@ -31,7 +31,8 @@ def section(settings: Params, results: Results) -> Section:
     if crossing:
         sentences.append(f"Where the curves cross, the median crossing is at {statistics.median(crossing):.0f} labels.")
     sentences += [_assumed(checked), _simulated(results["sample_complexity"], results["sample_complexity_fits"])]
-    picked = {target: encoder for target, (encoder, _) in picks(results["transferability"], settings.recommend.metric).items()}
+    first = picks(results["transferability"], ranked_by(settings, results))
+    picked = {target: encoder for target, (encoder, _) in first.items()}
     charts = [probe_curves(results["probe_curves"], crossover, picked)] if picked else []
     charts += [
         assumptions(checked),

@@ -221,3 +221,24 @@ def test_a_new_pruner_needs_no_change_of_the_entry(prune: Callable[..., None], a
     assert made.kept(0.2)["group"].equals(made.kept(0.2)["id"].alias("group"))
     assert len(made.scores) == 120
     assert tables.load("pruning_scores").is_empty()  # of classes and clusters alone
+
+
+def test_a_source_without_labels_is_grouped_by_clusters_alone(prune: Callable[..., None]) -> None:
+    planted()
+    write_dataset("glyphs", ["everything"])
+    prune(methods=["feature_mapping_clusters", "near_duplicates_in_clusters", "random_images"])
+    assert len(Pruning.open("glyphs", "digits", "feature_mapping_clusters_5").kept(0.4)) > 0
+    with pytest.raises(InputProblem, match=r"(?s)method feature_mapping:.*feature_mapping_clusters") as raised:
+        prune(methods=["feature_mapping"])
+    assert "glyphs -> digits" in str(raised.value)
+
+
+def test_a_head_is_read_by_the_names_of_its_classes(prune: Callable[..., None]) -> None:
+    planted()
+    write_dataset("glyphs", CLASSES[::-1])  # another order than the surrogate's head
+    prune(methods=["label_mapping"])
+    assert tables.load("pruning_scores").sort("rank")["group"].to_list()[:2] == ["gamma", "beta"]
+    write_dataset("glyphs", [*CLASSES[1:], "omega"])
+    prune(methods=["feature_mapping"])
+    with pytest.raises(InputProblem, match="knows others"):
+        prune(methods=["label_mapping"])

@@ -11,17 +11,19 @@ SCHEMAS: dict[str, Schema] = {
         "How well does a task transfer from one language to another?",
         {
             "task": text("task"),
-            "source": text("source language, ISO 639"),
+            "source": text("source language, ISO 639, or a mix of several with their examples: `en:1000+es:500`"),
             "target": text("target language, ISO 639"),
             "n_shots": count("labelled target examples added to the source's"),
             "seed": SEED,
         },
         {
-            "score": share("macro-F1 on the target's test names"),
-            "n_source": count("source training examples"),
-            "n_target": count("target test examples"),
+            "score": share("score on the target's test examples; more is better"),
+            "metric": text("what the score is; one in each task", nullable=True),
+            "n_source": count("source training examples", nullable=True),
+            "n_target": count("target test examples; unknown of a table of yours", nullable=True),
         },
         made_by="transfer",
+        version=2,
         open_columns=True,
     ),
     "language_effects": Schema(
@@ -72,7 +74,10 @@ SCHEMAS: dict[str, Schema] = {
                 "what was held out: `leave_one_target_out`, `leave_one_family_out`, `seen_target` (a new source), or "
                 "`optimistic` (single pairs at random)"
             ),
-            "model": text("predictor, baselines included; `chosen` is the one that does best on other held-out units"),
+            "model": text(
+                "predictor, baselines included; `chosen` is the one that errs least on other held-out units, "
+                "`chosen_by_regret` the one whose first source costs least there"
+            ),
             "source": text("source language"),
             "target": text("target language"),
         },
@@ -216,17 +221,27 @@ SCHEMAS: dict[str, Schema] = {
         "How many labelled target examples does a goal take?",
         {"task": text("task"), "target": text("target language")},
         {
-            "offset": real("score at no example by the line fitted on the source that is ranked first"),
-            "slope_per_decade": real("gain for every tenfold of 1 + n"),
+            "source": text(
+                "the source that the examples are added to, the one ranked first; null: mean of several", nullable=True
+            ),
+            "offset": real("score at no example by the curve", nullable=True),
+            "slope_per_decade": real("gain for every tenfold of 1 + n, shrunk towards the task's other targets", nullable=True),
             "slope_low": real("lower end of the slope's 95% interval", nullable=True),
             "slope_high": real("upper end of the slope's 95% interval", nullable=True),
+            "slope_alone": real("least squares of this target alone", nullable=True),
+            "shrinkage": share("share of the way from the target's own slope to the mean of all", nullable=True),
             "r2_log": real("R2 of offset + slope log10(1 + n)", nullable=True),
             "r2_linear": real("R2 of a line in n", nullable=True),
             "r2_step": real("R2 of zero-shot against any example", nullable=True),
             "n_for_goal": count("examples to the goal in params.yaml; null with the reason in `warning`", nullable=True),
+            "n_low": count("lower end of its 95% interval", nullable=True),
+            "n_high": count(
+                "upper end of its 95% interval; null where it lies over 100 times beyond what was measured", nullable=True
+            ),
             "warning": WARNING,
         },
         made_by="languages",
+        version=2,
         may_be_empty=True,
     ),
 }
