@@ -106,6 +106,27 @@ def check() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what this machine lacks, before a long run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines import doctor as checks
+
+    project.require()
+    shown = Table(box=None, show_header=False, pad_edge=False)
+    lacking = 0
+    for finding in checks.examine():
+        lacking += finding.next_step is not None
+        shown.add_row("ok" if finding.next_step is None else "lacks", finding.thing, finding.found)
+        if finding.next_step is not None:
+            shown.add_row("", "", f"Next: {finding.next_step}")
+    Console(highlight=False).print(shown)
+    if lacking:
+        raise typer.Exit(InputProblem.exit_code)
+
+
+@app.command()
 def profile(name: Annotated[str, typer.Argument(help="a key of `profiles` in params.yaml, for instance full")]) -> None:
     """Write a profile's values over the sections of params.yaml.
 
@@ -135,6 +156,35 @@ def recommend(
     Console(width=width, highlight=False).print(query.recommendations(target, whole=whole or target is not None))
     print()
     print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
+
+
+@app.command()
+def agreement(
+    scores: Annotated[
+        Path, typer.Argument(help="CSV or parquet: encoder, dataset and one column a metric, or metric and score")
+    ],
+    accuracies: Annotated[Path, typer.Argument(help="CSV or parquet: encoder, dataset, accuracy from 0 to 1")],
+    csv: Annotated[bool, typer.Option("--csv", help="print the agreement of each dataset as CSV")] = False,
+    out: Annotated[Path | None, typer.Option(help="write it to a .parquet, .csv or .json file")] = None,
+) -> None:
+    """Judge metrics by accuracies that are known.
+
+    For a zoo that others scored and fine-tuned: rank correlations, regret, and which metric is better than chance.
+    """
+    from pipelines import query as queries
+    from stages import published
+
+    agreed, verdicts = published.compare(scores, accuracies)
+    if csv:
+        print(agreed.write_csv(), end="")
+        return
+    if out is not None:
+        queries.save(agreed, out)
+        print(f"{out}: {agreed.height:,} rows", file=sys.stderr)
+    else:
+        queries.show(agreed.select("target", "metric", "n_encoders", *published.SHOWN, "warning"))
+    print("\nover all datasets, and against chance")
+    queries.show(verdicts.select("metric", "verdict", *published.SHOWN_OF_ALL, "warning"))
 
 
 @app.command()

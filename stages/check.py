@@ -11,8 +11,9 @@ import yaml
 
 from stages import entry
 from stages.artifacts import atomic
+from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
-from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
 
 CHECKED = Path("data/checked.json")
 GRAPH = Path("dvc.yaml")
@@ -33,6 +34,7 @@ def check(settings: Params) -> None:
     """
     try:
         _check_methods(settings)
+        _check_language_files(settings)
         _check_datasets(settings)
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
@@ -58,11 +60,12 @@ def _check_written_out(settings: Params, stages: dict[str, Any]) -> None:
 
 
 def _check_methods(settings: Params) -> None:
-    from stages.languages import PAIR_FEATURES, TASKS, known_languages
+    from stages.languages import MODELS, PAIR_FEATURES, PROTOCOLS, TASKS, known_languages
     from stages.probe import HEADS
     from stages.prune import PRUNERS, method_of
     from stages.rank import METRICS
 
+    nearest_by = ["nearest_" + name.removesuffix("_distance") for name in PAIR_FEATURES if name.endswith("_distance")]
     named: list[tuple[str, Iterable[str], Iterable[str]]] = [
         ("rank.metrics", settings.rank.metrics, METRICS),
         ("prune.methods", [method_of(name)[0] for name in settings.prune.methods], PRUNERS),
@@ -70,12 +73,21 @@ def _check_methods(settings: Params) -> None:
         ("languages.tasks", settings.languages.tasks, TASKS),
         ("languages.languages", settings.languages.languages, known_languages()),
         ("languages.features", settings.languages.features, PAIR_FEATURES),
+        ("languages.models", settings.languages.models, [*MODELS, *nearest_by]),
+        ("languages.protocols", settings.languages.protocols, PROTOCOLS),
+        ("languages.ranker", [settings.languages.ranker], ["chosen", "chosen_by_regret", *MODELS, *nearest_by]),
     ]
     for where, used, known in named:
         valid = set(known)
         for method in used:
             if method not in valid:
                 raise InputProblem(f"there is no {method!r}; {nearest(method, valid)}", where=f"params.yaml: {where}")
+
+
+def _check_language_files(settings: Params) -> None:
+    for key, path in (("table", settings.languages.table), ("texts", settings.languages.texts)):
+        if path is not None:
+            language_file(path, key)
 
 
 def _check_datasets(settings: Params) -> None:
@@ -102,6 +114,10 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
     except InputProblem as problem:
         raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
     check_input(model, encoder.layers, config.input_size, where=where)
+    if isinstance(encoder.weights, PretrainWeights):
+        from stages.objectives import chosen
+
+        chosen(encoder.weights, f"{where}.weights")
     if isinstance(encoder.weights, FileWeights):
         _check_weight_file(encoder.weights.file, f"{where}.weights.file")
 

@@ -17,11 +17,10 @@ import psutil
 
 from stages import params
 from stages.artifacts import atomic
-from stages.errors import Problem, TryAgain
+from stages.errors import Problem, TryAgain, out_of_memory
 
 TIMINGS = Path("data/timings")  # ignored by git and DVC: durations never enter an artifact
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_FULL = ("can't allocate memory", "not enough memory")  # what torch's allocators say on Linux, and elsewhere
 
 Body = Callable[[params.Params, str], None]
 
@@ -67,16 +66,6 @@ def execute(stage: str, body: Body, name: str = "") -> int:
     return 0
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Say whether an exception means that the main memory or the accelerator's is full.
-
-    torch has a class of its own for a full accelerator, and only a text for full main memory.
-    """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # not imported: torch costs seconds
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL)
-
-
 def _keep_time(label: str, seconds: float) -> None:
     memory = psutil.Process().memory_info()
     peak = getattr(memory, "peak_wset", None) or _peak_rss()
@@ -94,7 +83,7 @@ def _peak_rss() -> int:
 
 def _limit_threads(threads: int) -> None:
     """Give BLAS and torch the same number of threads everywhere: the order of their sums depends on it."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = str(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
     if "numpy" in sys.modules:  # its BLAS has read the environment already

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_FULL = ("can't allocate memory", "not enough memory")  # what torch's allocators say on Linux, and elsewhere
+
 
 class Problem(Exception):
     """A failure with one message for a person. Subclasses set the exit code that DVC and Prefect read."""
@@ -39,3 +41,13 @@ def nearest(wrong: str, valid: Iterable[str], limit: int = 5) -> str:
     ordered = difflib.get_close_matches(wrong, choices, n=limit, cutoff=0.4) or choices[:limit]
     left = len(choices) - len(ordered)
     return "nearest valid: " + ", ".join(ordered) + (f" (and {left} more)" if left else "")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Say whether an exception means that the main memory or the accelerator's is full.
+
+    torch has a class of its own for a full accelerator, and only a text for full main memory.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # not imported: torch costs seconds
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL)

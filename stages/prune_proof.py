@@ -1,16 +1,19 @@
 """python -m stages.prune_proof
 
-DVC entry: pre-train again on what each pruning keeps, for the same number of epochs, and see how the target fares.
+DVC entry: pre-train again on what each pruning keeps, for the same number of epochs, and see how the target fares under a
+linear head and under full fine-tuning, on the budget of target images that stage finetune has.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,16 +21,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages import encoders, entry, seeds, training
-from stages.artifacts import pruning, store, tables, weights
+from stages.adaptation import accuracies, fine_tune, training_ids
+from stages.artifacts import manifest, pruning, store, tables, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.device import pick_device
-from stages.params import Params, PrunePair
+from stages.errors import InputProblem
+from stages.objectives import chosen
+from stages.params import Params, PretrainWeights, PrunePair
 from stages.probe.logistic import LogisticProbe
+from stages.prune.savings import smallest_fraction
+from stages.questions import CONTROLS
 
-CODE = ("prune_proof.py", "training.py", "device.py", "encoders", "datasets/decoding.py", "probe/logistic.py", "probe/heads.py")
+CODE = (
+    "prune_proof.py", "adaptation.py", "training.py", "objectives", "device.py", "encoders", "datasets/decoding.py",
+    "probe/logistic.py", "probe/heads.py",
+)  # fmt: skip
 BATCH = 256  # images through the network at once when features are taken
 
 
@@ -43,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run gave; kept in the store."""
+    """What one run gave in one mode; kept in the store."""
 
     n_classes: int
     n_images: int
@@ -52,22 +63,35 @@ class Outcome:
 
 
 class Bench:
-    """What all runs of one pair share: the surrogate's architecture and the decoded images, read once when needed."""
+    """What all runs of one pair share: the architecture, the objective and the decoded images, read once when needed."""
 
     def __init__(self, settings: Params, pair: PrunePair) -> None:
         self.settings, self.pair = settings, pair
         self.source, self.target = Dataset.open(pair.source), Dataset.open(pair.target)
-        self.card = weights.read_card(pair.surrogate)
+        name = pair.encoder or pair.surrogate
+        self.card = weights.read_card(name)
         self.preprocess = encoders.Preprocess.of(self.card)
         self.device = pick_device(settings.run)
-        asked = settings.pretrain
-        self.recipe = training.Recipe(
-            epochs=asked.epochs,
-            batch_size=asked.batch_size,
-            learning_rate=asked.learning_rate,
-            weight_decay=asked.weight_decay,
-            precision=settings.run.precision,
+        made = settings.encoder(name).weights
+        aim = made if isinstance(made, PretrainWeights) else PretrainWeights(pretrain=pair.source)
+        self.objective, self.options = chosen(aim, f"params.yaml: encoders.{name}.weights")
+        recipe = training.Recipe(**settings.pretrain.model_dump(), precision=settings.run.precision)
+        self.recipe = replace(recipe, epochs=settings.prune.epochs or recipe.epochs)
+        budget = settings.finetune
+        self.tuning = training.Recipe(
+            budget.epochs, budget.batch_size, budget.learning_rate, budget.weight_decay, settings.run.precision
         )
+        shared = {
+            "source": self.source.identity,
+            "target": self.target.identity,
+            "card": self.card.what_matters(tensors=False),
+            "recipe": asdict(self.recipe),
+            "objective": {"name": aim.objective, **self.options.model_dump()},
+            "device": self.device.type,
+            "threads": settings.run.threads,
+        }
+        # Once, and first: it hashes the code, and a file that is edited during the runs is not the code that runs.
+        self._shared_key = store.key(shared, CODE)
 
     @cached_property
     def source_rows(self) -> pl.DataFrame:
@@ -94,50 +118,70 @@ class Bench:
         limit, workers = self.settings.ingest.max_pixels, self.settings.run.decoding_workers
         return training.load_pixels(dataset, split, self.preprocess, max_pixels=limit, workers=workers)
 
-    def key(self, run: Run) -> str:
-        """Return the content key of a run: methods that keep the same images share one run."""
-        content = {
-            "source": self.source.identity,
-            "target": self.target.identity,
-            "ids": sorted(run.ids),
-            "card": self.card.what_matters(tensors=False),
-            "recipe": asdict(self.recipe),
-            "seed": self.seed_of(run),
-            "device": self.device.type,
-            "threads": self.settings.run.threads,
+    @cached_property
+    def target_ids(self) -> dict[int, list[str]]:
+        """Return the target's training images of each repetition: the same that stage finetune learns from."""
+        rows = require_split(self.target.rows, "train", self.pair.target)
+        budget = self.settings.finetune.max_train
+        drawn = {
+            seed: training_ids(rows, budget, seeds.generator(self.settings.run.seed, "finetune", self.pair.target, seed))
+            for seed in range(self.settings.prune.seeds)
         }
-        return store.key(content, CODE)
+        for ids in drawn.values():
+            if rows.filter(pl.col("id").is_in(ids))["class_index"].n_unique() < 2:
+                where, next_step = str(self.target.path), "add images of another class, then `dvc repro`"
+                raise InputProblem("the training images are of one class", where=where, next_step=next_step)
+        return drawn
+
+    def key(self, run: Run, mode: str | None = None) -> str:
+        """Return the content key of a run's pre-training, or of its outcome in a mode: equal images share one run."""
+        content: dict[str, Any] = {"shared": self._shared_key, "ids": sorted(run.ids), "seed": self.seed_of(run)}
+        if mode is not None:
+            how = self.settings.finetune.linear_c if mode == "linear" else asdict(self.tuning)
+            content |= {"mode": mode, "how": how, "target ids": self.target_ids[run.seed]}
+        return manifest.digest(content)[:32]
 
     def seed_of(self, run: Run) -> int:
         """Return the seed of first weights and batches: the same for all runs of one repetition, so they are paired."""
         return seeds.integer_seed(self.settings.run.seed, "prune_proof", self.pair.source, self.pair.target, run.seed)
 
-    def measure(self, run: Run, checkpoints: Path) -> Outcome:
-        """Pre-train on the run's images, or on none, and fit a linear head on the target's frozen features."""
+    def pretrain(self, run: Run, checkpoints: Path) -> tuple[nn.Module, dict[str, int]]:
+        """Return an encoder trained on the run's images, or on none, and n_classes, n_images and pretrain_steps of it."""
         seed = self.seed_of(run)
-        chosen = np.flatnonzero(self.source_rows["id"].is_in(list(run.ids)).to_numpy())
-        steps, n_classes = 0, 0
-        if len(chosen):
-            pixels, labels = self.source_pixels
-            kept_labels, contiguous = torch.unique(labels[chosen], return_inverse=True)
-            n_classes = len(kept_labels)
-            model = encoders.build(self.card.arch, self.card.arch_args, num_classes=n_classes, seed=seed)
-            log = training.train(
-                model, pixels[chosen], contiguous, self.preprocess, self.recipe,
-                seed=seed, device=self.device, checkpoints=checkpoints,
-                label=f"{self.pair.source} {run.method} {run.keep_fraction:g} seed {run.seed}",
-            )  # fmt: skip
-            steps = log.steps
-        else:
+        rows = np.flatnonzero(self.source_rows["id"].is_in(list(run.ids)).to_numpy())
+        if not len(rows):
             model = encoders.build(self.card.arch, self.card.arch_args, num_classes=0, seed=seed)
-        return Outcome(n_classes, len(chosen), steps, self._downstream(model))
+            return model, {"n_classes": 0, "n_images": 0, "pretrain_steps": 0}
+        pixels, labels = self.source_pixels
+        kept, contiguous = torch.unique(labels[rows], return_inverse=True)
+        outputs = len(kept) if self.objective.has_head else 0
+        model = encoders.build(self.card.arch, self.card.arch_args, num_classes=outputs, seed=seed)
+        log = training.train(
+            self.objective.wrap(model, seed), pixels[rows], contiguous, self.preprocess, self.recipe,
+            seed=seed, device=self.device, loss=self.objective.loss(self.options), checkpoints=checkpoints,
+            label=f"{self.pair.source} {run.method} {run.keep_fraction:g} seed {run.seed}",
+        )  # fmt: skip
+        return model, {"n_classes": len(kept), "n_images": len(rows), "pretrain_steps": log.steps}
 
-    def _downstream(self, model: torch.nn.Module) -> float:
-        model.to(self.device).eval()
-        tapped = encoders.Tapped(model, ["pooled"])
-        (train, train_labels), (test, test_labels) = self.target_train, self.target_test
-        head = LogisticProbe().fit(self._features(tapped, train), train_labels.numpy())
-        return float(np.mean(head.predict(self._features(tapped, test)) == test_labels.numpy()))
+    def adapt(self, model: nn.Module, run: Run, mode: str, checkpoints: Path) -> float:
+        """Return the accuracy on the target's test images of a linear head on `model`, or of a copy that is fine-tuned."""
+        train = require_split(self.target.rows, "train", self.pair.target)
+        rows = np.flatnonzero(train["id"].is_in(self.target_ids[run.seed]).to_numpy())
+        (pixels, labels), (test, truth) = self.target_train, self.target_test
+        if mode == "linear":
+            model.to(self.device).eval()
+            tapped = encoders.Tapped(model, ["pooled"])
+            head = LogisticProbe(c=self.settings.finetune.linear_c)
+            head.fit(self._features(tapped, pixels[rows]), labels[rows].numpy())
+            return accuracies(head.predict(self._features(tapped, test)), truth.numpy())[0]
+        tuned = copy.deepcopy(model)
+        fine_tune(
+            tuned, len(self.target.classes), pixels[rows], labels[rows], self.preprocess, self.tuning,
+            seed=self.seed_of(run), device=self.device, checkpoints=checkpoints,
+            label=f"fine-tune on {self.pair.target}, {run.method} {run.keep_fraction:g} seed {run.seed}",
+        )  # fmt: skip
+        predicted = training.predict(tuned, test, self.preprocess, self.device).argmax(dim=1)
+        return accuracies(predicted.numpy(), truth.numpy())[0]
 
     @torch.inference_mode()
     def _features(self, tapped: encoders.Tapped, pixels: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -150,72 +194,89 @@ class Bench:
 
 
 def plan(settings: Params, pair: PrunePair, source_ids: tuple[str, ...]) -> Iterator[Run]:
-    """Yield every run of a pair: the full source, none of it, and what each method keeps at each fraction."""
-    for seed in range(settings.prune.seeds):
+    """Yield every run of a pair: the full source, none of it, and what each method keeps at each fraction.
+
+    What is kept for several targets at once is proved on each of them, as `<method> for <combination>`.
+    """
+    wanted = settings.prune
+    kept_for = {method: (pair.target, method) for method in wanted.methods}
+    for name, combined in wanted.combine.items():
+        if combined.source == pair.source and pair.target in combined.targets:
+            kept_for |= {f"{method} for {name}": (name, method) for method in wanted.methods if method not in CONTROLS}
+    for seed in range(wanted.seeds):
         yield Run("full", 1.0, seed, source_ids)
         yield Run("none", 0.0, seed, ())
-        for method in dict.fromkeys(settings.prune.methods):
-            pruned = pruning.Pruning.open(pair.source, pair.target, method)
-            for fraction in dict.fromkeys(settings.prune.fractions):
-                yield Run(method, fraction, seed, tuple(pruned.kept(fraction, seed)["id"]))
+        for called, (target, method) in kept_for.items():
+            pruned = pruning.Pruning.open(pair.source, target, method)
+            for fraction in wanted.fractions:
+                yield Run(called, fraction, seed, tuple(pruned.kept(fraction, seed)["id"]))
 
 
-def finished(bench: Bench, run: Run, key: str) -> Outcome:
-    """Return a run's outcome from the store, or measure it and keep it there under `key`."""
-    folder = store.folder("proof", key)
-    account = training.kept_account(folder / "outcome.json")
-    if account is not None:
-        return Outcome(**account)
-    started = time.perf_counter()
-    outcome = bench.measure(run, folder / "checkpoints")
-    training.keep_account(folder / "outcome.json", asdict(outcome))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    seconds = time.perf_counter() - started
+def finished(bench: Bench, run: Run) -> dict[str, Outcome]:
+    """Return a run's outcome by mode from the store; what is not there is measured, and kept there."""
+    folders: dict[str, Path] = {mode: store.folder("proof", bench.key(run, mode)) for mode in bench.settings.prune.modes}
+    accounts = {mode: training.kept_account(folder / "outcome.json") for mode, folder in folders.items()}
+    found = {mode: Outcome(**account) for mode, account in accounts.items() if account is not None}
+    if len(found) == len(folders):
+        return found
+    work = store.folder("proof", bench.key(run))
+    resumed, started = any(work.iterdir()), time.perf_counter()
+    model, facts = bench.pretrain(run, work)
+    spent = {"pretrain": time.perf_counter() - started}
+    for mode in [mode for mode in folders if mode not in found]:
+        started = time.perf_counter()
+        accuracy = bench.adapt(model, run, mode, folders[mode] / "checkpoints")
+        found[mode] = Outcome(**facts, downstream_accuracy=accuracy)
+        training.keep_account(folders[mode] / "outcome.json", asdict(found[mode]))
+        shutil.rmtree(folders[mode] / "checkpoints", ignore_errors=True)
+        spent[mode] = time.perf_counter() - started
+    shutil.rmtree(work)
+    _tell(bench.pair, run, found, spent, resumed)
+    return found
+
+
+def _tell(pair: PrunePair, run: Run, found: dict[str, Outcome], spent: dict[str, float], resumed: bool) -> None:
+    """Say how a run ended, and append its wall times to the timings, which are no artifact."""
+    steps = next(iter(found.values())).pretrain_steps
+    accuracy = ", ".join(f"{mode} {found[mode].downstream_accuracy:.4f}" for mode in sorted(found))
     print(
-        f"prune_proof {bench.pair.source} -> {bench.pair.target}, {run.method} {run.keep_fraction:g}, seed {run.seed}: "
-        f"accuracy {outcome.downstream_accuracy:.4f} after {outcome.pretrain_steps} steps, {seconds:.1f} s",
+        f"prune_proof {pair.source} -> {pair.target}, {run.method} {run.keep_fraction:g}, seed {run.seed}: {accuracy} after "
+        f"{steps} steps, pre-trained in {spent['pretrain']:.1f} s, adapted in {sum(spent.values()) - spent['pretrain']:.1f} s",
         file=sys.stderr,
     )
-    _keep_time(bench.pair, run, outcome, seconds)
-    return outcome
-
-
-def _keep_time(pair: PrunePair, run: Run, outcome: Outcome, seconds: float) -> None:
-    """Append the run's wall time to the timings, which are no artifact."""
     entry.TIMINGS.mkdir(parents=True, exist_ok=True)
     line = {
         "source": pair.source, "target": pair.target, "method": run.method, "keep_fraction": run.keep_fraction,
-        "seed": run.seed, "pretrain_steps": outcome.pretrain_steps, "seconds": round(seconds, 3),
+        "seed": run.seed, "pretrain_steps": steps, "resumed": resumed,
+        "seconds": {name: round(seconds, 3) for name, seconds in sorted(spent.items())},
     }  # fmt: skip
     with (entry.TIMINGS / "prune_proof_runs.jsonl").open("a", encoding="utf-8") as handle:
         handle.write(json.dumps(line) + "\n")
 
 
 def main(settings: Params, name: str = "") -> None:
-    """Measure every run that the store lacks, and write data/results/pruning_outcomes.parquet."""
+    """Measure every run that the store lacks, and write data/results/pruning_outcomes.parquet and pruning_savings.parquet."""
     rows = []
-    for pair in settings.prune.pairs:
-        bench = Bench(settings, pair)
-        full: dict[int, float] = {}
-        runs = list(plan(settings, pair, tuple(bench.source_rows["id"])))
-        # Keys first: they hash the code, and a file that is edited during the runs is not the code that runs.
-        for run, key in zip(runs, [bench.key(run) for run in runs], strict=True):
-            outcome = finished(bench, run, key)
-            if run.method == "full":
-                full[run.seed] = outcome.downstream_accuracy
-            rows.append(
-                {
-                    "source": pair.source,
-                    "target": pair.target,
-                    "method": run.method,
-                    "keep_fraction": run.keep_fraction,
-                    "seed": run.seed,
-                    **asdict(outcome),
-                    "full_source_accuracy": full[run.seed],
-                }
-            )
+    benches = deque(Bench(settings, pair) for pair in settings.prune.pairs)
+    while benches:
+        bench = benches.popleft()  # so that its images leave the memory with it
+        pair, full = bench.pair, dict[tuple[int, str], float]()
+        for run in plan(settings, pair, tuple(bench.source_rows["id"])):
+            for mode, outcome in finished(bench, run).items():
+                if run.method == "full":
+                    full[run.seed, mode] = outcome.downstream_accuracy
+                rows.append(
+                    {
+                        "source": pair.source, "target": pair.target, "method": run.method,
+                        "keep_fraction": run.keep_fraction, "mode": mode, "seed": run.seed, **asdict(outcome),
+                        "full_source_accuracy": full[run.seed, mode],
+                    }
+                )  # fmt: skip
     schema = {key: column.dtype for key, column in tables.SCHEMAS["pruning_outcomes"].columns.items()}
-    tables.write("pruning_outcomes", pl.DataFrame(rows, schema=schema))
+    outcomes = pl.DataFrame(rows, schema=schema)
+    tables.write("pruning_outcomes", outcomes)
+    stream = seeds.generator(settings.run.seed, "prune_proof", "smallest fraction")
+    tables.write("pruning_savings", smallest_fraction(outcomes, settings.prune.tolerance, stream))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Supervised training of any torch model on decoded images: one loop for pre-training, fine-tuning and proofs.
+"""Training of any torch model on decoded images: one loop for pre-training, fine-tuning and proofs.
 
-AdamW, a one-cycle learning rate (Smith and Topin, arXiv 1708.07120) stepped at every batch, cross-entropy without label
-smoothing, no weight decay on one-dimensional parameters (biases, norms). Images are not augmented. Every epoch has
-random streams of its own, so a run resumed from its last checkpoint ends in the same bytes as one that was never stopped.
+AdamW, a one-cycle learning rate (Smith and Topin, arXiv 1708.07120) stepped at every batch, no weight decay on
+one-dimensional parameters (biases, norms). The loss is cross-entropy without label smoothing on images as they are,
+unless another is given. Every epoch has random streams of its own, so a run resumed from its last checkpoint ends in the
+same bytes as one that was never stopped.
 
 Pixels are decoded once and kept as bytes, in memory up to `IN_MEMORY` and in an unnamed file of the store above it. A
 thousand times the default (6 million images of 32x32, 6 GB) thus needs disk instead of memory; batches are then
@@ -53,6 +54,11 @@ class Preparing(Normalising, Protocol):
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return uint8 pixels [c, h, w]."""
+
+
+Normalise = Callable[[Tensor], Tensor]  # pixels [n, c, h, w], 0 .. 255 -> what the model takes
+# (model, uint8 pixels [n, c, h, w], labels [n], normalise, generator on their device) -> mean loss of the batch
+Loss = Callable[[nn.Module, Tensor, Tensor, Normalise, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -138,20 +144,22 @@ def train(
     *,
     seed: int,
     device: torch.device,
+    loss: Loss | None = None,
     checkpoints: Path | None = None,
     label: str = "",
 ) -> TrainLog:
     """Train `model` in place, leaving it on `device` in evaluation mode.
 
     Args:
-        model: maps normalised images [n, c, h, w] to logits [n, k].
+        model: maps normalised images [n, c, h, w] to logits [n, k], or to what `loss` makes use of.
         pixels: uint8 [n, c, h, w], n >= 2.
         labels: int64 [n], 0 .. k-1.
         preprocess: normalises a batch.
         recipe: hyper-parameters.
-        seed: of the order of images and of dropout; the initial weights are the model's own. The global random state
-            is left as it was.
+        seed: of the order of images, of dropout and of the loss; the initial weights are the model's own. The global
+            random state is left as it was.
         device: where to train.
+        loss: what a step descends; cross-entropy where it is not said.
         checkpoints: a folder for the newest checkpoint, from which a killed run with the same arguments resumes.
         label: what to call the run on the screen.
 
@@ -168,20 +176,21 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches)
     state = _State(model, optimizer, schedule, {"recipe": asdict(recipe), "seed": seed, "n": len(pixels)})
     path = None if checkpoints is None else checkpoints / CHECKPOINT
-    first, loss = (0, float("nan")) if path is None else state.load(path)
+    first, reached = (0, float("nan")) if path is None else state.load(path)
     with bar(label or "training", len(pixels) * recipe.epochs, "images", done=len(pixels) * first) as advance:
         for epoch in range(first, recipe.epochs):
-            loss = _epoch(model, pixels, labels, preprocess, recipe, optimizer, schedule, (seed, epoch), advance)
-            if not np.isfinite(loss):
+            step = _Step(model, loss or cross_entropy, preprocess.normalise, recipe.precision, optimizer, schedule)
+            reached = _epoch(step, pixels, labels, recipe.batch_size, (seed, epoch), advance)
+            if not np.isfinite(reached):
                 raise InputProblem(
                     f"the loss is no longer finite in epoch {epoch + 1}",
                     where=label or None,
                     next_step=f"lower the learning rate ({recipe.learning_rate:g}) in params.yaml, then `dvc repro`",
                 )
             if path is not None:
-                state.save(path, epoch + 1, loss)
+                state.save(path, epoch + 1, reached)
     model.eval()
-    return TrainLog(steps=recipe.epochs * batches, final_loss=loss)
+    return TrainLog(steps=recipe.epochs * batches, final_loss=reached)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -203,40 +212,50 @@ def _batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
             yield order[start : start + size]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """All that one optimiser step needs beside its batch."""
+
+    model: nn.Module
+    loss: Loss
+    normalise: Normalise
+    precision: str
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    def __call__(self, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Take the step and return the batch's mean loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(pixels.device, self.precision):
+            loss = self.loss(self.model, pixels, labels, self.normalise, generator)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach()
+
+
 def _epoch(
-    model: nn.Module,
-    pixels: Tensor,
-    labels: Tensor,
-    preprocess: Normalising,
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    stream: tuple[int, int],
-    advance: Callable[[int], None],
+    step: _Step, pixels: Tensor, labels: Tensor, batch_size: int, stream: tuple[int, int], advance: Callable[[int], None]
 ) -> float:
     """Run one epoch and return its mean loss; `stream` is (seed, epoch)."""
-    device = next(model.parameters()).device
-    model.train()
+    device = next(step.model.parameters()).device
+    step.model.train()
     total, seen = torch.zeros((), device=device), 0
+    generator = torch.Generator(device).manual_seed(seeds.integer_seed(stream[0], "loss", stream[1]))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seeds.integer_seed(stream[0], "dropout", stream[1]))
-        for index in _batches(len(pixels), recipe.batch_size, seeds.integer_seed(stream[0], "order", stream[1])):
-            images, truth = preprocess.normalise(pixels[index].to(device)), labels[index].to(device)
-            optimizer.zero_grad(set_to_none=True)
-            with autocast(device, recipe.precision):
-                loss = batch_loss(model, images, truth)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(index)
+        for index in _batches(len(pixels), batch_size, seeds.integer_seed(stream[0], "order", stream[1])):
+            total += step(pixels[index].to(device), labels[index].to(device), generator) * len(index)
             seen += len(index)
             advance(len(index))
     return float(total) / seen
 
 
-def batch_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a batch of normalised images [n, c, h, w]: what a step descends."""
-    return functional.cross_entropy(model(images), labels)
+def cross_entropy(
+    model: nn.Module, pixels: Tensor, labels: Tensor, normalise: Normalise, _generator: torch.Generator
+) -> Tensor:
+    """Return the mean cross-entropy of a batch of uint8 pixels [n, c, h, w]: the loss of supervised training."""
+    return functional.cross_entropy(model(normalise(pixels)), labels)
 
 
 def predict(model: nn.Module, pixels: Tensor, preprocess: Normalising, device: torch.device, batch_size: int = 256) -> Tensor:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -25,10 +25,11 @@ from stages import encoders, entry, seeds, training
 from stages.artifacts import atomic, manifest, store, weights
 from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.device import pick_device
-from stages.errors import InputProblem, TryAgain
-from stages.params import EDIT, Encoder, FileWeights, Params, PretrainWeights
+from stages.errors import InputProblem, TryAgain, out_of_memory
+from stages.objectives import Objective, chosen
+from stages.params import EDIT, Encoder, FileWeights, Params, PretrainWeights, Section
 
-CODE = ("weights.py", "training.py", "device.py", "encoders", "datasets/decoding.py")
+CODE = ("weights.py", "training.py", "objectives", "device.py", "encoders", "datasets/decoding.py")
 State = dict[str, Tensor]
 
 
@@ -137,7 +138,7 @@ def from_hub(settings: Params, name: str, encoder: Encoder) -> tuple[State, weig
             next_step=f"check the network, then `dvc repro weights@{name}`",
         ) from None
     except (RuntimeError, ValueError) as error:
-        if entry.out_of_memory(error):
+        if out_of_memory(error):
             raise
         what = f"the weights of {encoder.arch} do not fit ({_first_line(error)})"
         raise InputProblem(what, where=where, next_step=EDIT) from None
@@ -174,59 +175,66 @@ def hub_classes(num_classes: int, tag: str) -> list[str]:
     return [f"{text} ({info.index_to_label_name(index)})" if text in twice else text for index, text in enumerate(names)]
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What weights trained here are made from."""
+
+    dataset: Dataset
+    objective: Objective
+    options: Section
+    recipe: training.Recipe
+    seed: int
+    device: torch.device
+
+
 def from_training(settings: Params, name: str, encoder: Encoder) -> tuple[State, weights.Card]:
     """Return weights trained on a dataset's train split. A finished training is kept in the store: what does not change
     it (another list of layers) does not repeat it."""
-    assert isinstance(encoder.weights, PretrainWeights)
-    dataset = Dataset.open(encoder.weights.pretrain)
-    classes = dataset.classes
+    asked = encoder.weights
+    assert isinstance(asked, PretrainWeights)
+    objective, options = chosen(asked, f"params.yaml: encoders.{name}.weights")
+    dataset = Dataset.open(asked.pretrain)
+    classes = dataset.classes if objective.has_head else []
     seed = seeds.integer_seed(settings.run.seed, "weights", name)
     model = encoders.build(encoder.arch, encoder.arch_args, num_classes=len(classes), seed=seed)
     card = _card(encoder, model, len(classes), dataset.name, classes)
     recipe = training.Recipe(**settings.pretrain.model_dump(), precision=settings.run.precision)
-    device = pick_device(settings.run)
+    work = _Training(dataset, objective, options, recipe, seed, pick_device(settings.run))
+    aim = {"objective": asked.objective, **options.model_dump()}
     inputs = {
-        "dataset": dataset.identity, "card": asdict(card), "recipe": asdict(recipe), "seed": seed,
-        "device": device.type, "threads": settings.run.threads,
+        "dataset": dataset.identity, "card": asdict(card), "recipe": asdict(recipe), "seed": seed, "aim": aim,
+        "device": work.device.type, "threads": settings.run.threads,
     }  # fmt: skip
     folder = store.folder("training", store.key(inputs, CODE))
     state, facts = _kept(folder)
     if facts is None:
-        facts = _train(settings, name, model, card, dataset, recipe, seed, device, folder / "checkpoints")
+        facts = {**aim, **_train(settings, name, model, card, work, folder / "checkpoints")}
         state = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
         _keep(folder, state, facts)
     return state, _card(encoder, model, len(classes), dataset.name, classes, facts)
 
 
 def _train(
-    settings: Params,
-    name: str,
-    model: nn.Module,
-    card: weights.Card,
-    dataset: Dataset,
-    recipe: training.Recipe,
-    seed: int,
-    device: torch.device,
-    checkpoints: Path,
+    settings: Params, name: str, model: nn.Module, card: weights.Card, work: _Training, checkpoints: Path
 ) -> dict[str, Any]:
     """Train `model` in place and return the card's account of it."""
     preprocess = encoders.Preprocess.of(card)
 
     def pixels_of(split: Split) -> tuple[Tensor, Tensor]:
         limit, workers = settings.ingest.max_pixels, settings.run.decoding_workers
-        return training.load_pixels(dataset, split, preprocess, max_pixels=limit, workers=workers)
+        return training.load_pixels(work.dataset, split, preprocess, max_pixels=limit, workers=workers)
 
-    require_split(dataset.rows, "train", dataset.name)
+    require_split(work.dataset.rows, "train", work.dataset.name)
     pixels, labels = pixels_of("train")
     log = training.train(
-        model, pixels, labels, preprocess, recipe, seed=seed, device=device, checkpoints=checkpoints, label=f"pretrain {name}"
-    )
-    facts: dict[str, Any] = {**asdict(recipe), "n_images": len(pixels), "steps": log.steps, "final_loss": log.final_loss}
+        work.objective.wrap(model, work.seed), pixels, labels, preprocess, work.recipe, seed=work.seed, device=work.device,
+        loss=work.objective.loss(work.options), checkpoints=checkpoints, label=f"pretrain {name}",
+    )  # fmt: skip
+    facts: dict[str, Any] = {**asdict(work.recipe), "n_images": len(pixels), "steps": log.steps, "final_loss": log.final_loss}
     held_out: tuple[Split, Split] = ("val", "test")
     for split in held_out:
-        pixels, labels = pixels_of(split)
-        right = training.predict(model, pixels, preprocess, device).argmax(dim=1) == labels if len(pixels) else None
-        facts[f"{split}_accuracy"] = None if right is None else float(right.double().mean())
+        measured = work.objective.measure(work.options, model, *pixels_of(split), preprocess, work.device, work.seed)
+        facts.update({f"{split}_{what}": value for what, value in measured.items()})
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.features import FeatureSet
 from stages.datasets import KINDS
 from stages.languages import PAIR_FEATURES
+from stages.objectives import OBJECTIVES
 from stages.probe import HEADS
 from stages.prune import PRUNERS
 from stages.rank import METRICS
@@ -46,9 +48,9 @@ def run(code: str) -> None:
 @pytest.fixture
 def registries_restored() -> Iterator[None]:
     """Take out again what a test has registered."""
-    before = {id(registry): set(registry) for registry in (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES)}
+    before = {id(registry): set(registry) for registry in (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES, OBJECTIVES)}
     yield
-    for registry in (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES):
+    for registry in (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES, OBJECTIVES):
         for name in set(registry) - before[id(registry)]:
             registry.remove(name)
 
@@ -70,7 +72,7 @@ def features(write_params: Callable[..., Path]) -> Callable[..., params.Params]:
     return make
 
 
-@pytest.mark.parametrize("kind", ["metric", "pruner", "head", "dataset", "feature", "stage"])
+@pytest.mark.parametrize("kind", ["metric", "pruner", "objective", "head", "dataset", "feature", "stage"])
 def test_examples_are_short(kind: str) -> None:
     lines = [line for line in block(kind).splitlines() if line.strip() and not line.startswith(("import ", "from "))]
     assert len(lines) <= LONGEST
@@ -122,6 +124,20 @@ def test_pruner(write_params: Callable[..., Path]) -> None:
 
     main(settings, "")
     assert tables.load("pruning_scores").sort("rank")["group"].to_list() == Dataset.open("glyphs").classes
+
+
+@pytest.mark.usefixtures("registries_restored")
+def test_objective(write_params: Callable[..., Path]) -> None:
+    run(block("objective"))
+    aim = {"pretrain": "digits", "objective": "smoothed", "smoothing": 0.9}
+    encoder = {"arch": "test_byobnet", "arch_args": {"in_chans": 1}, "weights": aim, "input_size": 32, "layers": ["pooled"]}
+    settings = params.load(write_params(encoders={"tiny": encoder}, pretrain={"epochs": 1}))
+    ingest.main(settings, "digits")
+    weights.main(settings, "tiny")
+    told = json.loads(Path("data/weights/tiny.json").read_text(encoding="utf-8"))["training"]
+    assert (told["objective"], told["smoothing"]) == ("smoothed", 0.9)
+    entropy = -(0.19 * np.log(0.19) + 0.81 * np.log(0.09))  # of the smoothed labels: no model gets below
+    assert told["final_loss"] > entropy
 
 
 @pytest.mark.usefixtures("registries_restored")

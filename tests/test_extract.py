@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import entry, extract, extraction, ingest, params, weights
+from stages import extract, extraction, ingest, params, weights
 from stages.artifacts import manifest
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.features import FeatureSet, features_path
 from stages.datasets.decoding import decode_image
 from stages.encoders import Preprocess, Tapped, build, load
-from stages.errors import InputProblem
+from stages.errors import InputProblem, out_of_memory
 
 VIT = {
     "arch": "test_vit", "arch_args": {"in_chans": 1, "img_size": 32}, "weights": "random", "input_size": 32,
@@ -212,7 +212,7 @@ def test_too_large_a_batch_is_seen_as_full_memory(job: extraction.Job) -> None:
     endless = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(2**30, 1, 2**14, 2**14)  # takes no memory before it is read
     with pytest.raises(RuntimeError) as caught:
         list(extraction.run_encoder(job, [endless]))
-    assert entry.out_of_memory(caught.value)  # which makes the entry exit with 75
+    assert out_of_memory(caught.value)  # which makes the entry exit with 75
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -82,6 +82,15 @@ class Dataset:
             content = pl.read_parquet(self.path / f"images-{shard:05d}.parquet")
             yield from wanted.join(content, on="id", how="left", maintain_order="left").iter_rows()
 
+    def chosen(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Return the encoded bytes of single images by id, reading no shard that holds none of them."""
+        wanted = self.rows.filter(pl.col("id").is_in(list(ids))).select("id", "shard").sort("shard", "id")
+        found: dict[str, bytes] = {}
+        for (shard,), rows in wanted.group_by(["shard"], maintain_order=True):
+            stored = pl.scan_parquet(self.path / f"images-{shard:05d}.parquet").filter(pl.col("id").is_in(rows["id"].to_list()))
+            found.update(stored.select("id", "bytes").collect().iter_rows())
+        return found
+
 
 def require_split(rows: pl.DataFrame, split: Split, name: str) -> pl.DataFrame:
     """Return the rows of one split; raises InputProblem where there are none."""

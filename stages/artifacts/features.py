@@ -67,12 +67,18 @@ class FeatureSet:
         mapped: NDArray[Any] = np.load(self.path / self.facts["layers"][name], mmap_mode="r", allow_pickle=False)
         return mapped
 
-    def probabilities(self, split: Split | None = None) -> NDArray[np.float32] | None:
-        """Return source-class probabilities [n, n_source_classes] as float32, or None without a trained head."""
+    @property
+    def mapped_probabilities(self) -> NDArray[np.float16] | None:
+        """Return source-class probabilities as a read-only memory map [n, n_source_classes], or None without a trained head."""
         if self.source_classes is None:
             return None
-        mapped = np.load(self.path / "probabilities.npy", mmap_mode="r", allow_pickle=False)
-        return np.asarray(mapped if split is None else mapped[self.where(split)], dtype=np.float32)
+        mapped: NDArray[np.float16] = np.load(self.path / "probabilities.npy", mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    def probabilities(self, split: Split | None = None) -> NDArray[np.float32] | None:
+        """Return source-class probabilities [n, n_source_classes] as float32 in memory, or None without a trained head."""
+        mapped = self.mapped_probabilities
+        return None if mapped is None else np.asarray(mapped if split is None else mapped[self.where(split)], dtype=np.float32)
 
     def where(self, split: Split) -> NDArray[np.int64]:
         """Return the row numbers of one split, ascending."""

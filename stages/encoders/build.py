@@ -11,7 +11,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from stages import params
-from stages.errors import InputProblem, nearest
+from stages.errors import InputProblem, nearest, out_of_memory
 
 # timm.create_model takes these as well; where weights come from is for `weights` alone to say, and a checkpoint path
 # would go around the safe reader.
@@ -82,7 +82,7 @@ def build(
                 torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators too
             model: nn.Module = timm.create_model(arch, pretrained=pretrained, num_classes=num_classes, **arch_args)
     except Exception as error:  # what a model raises on arguments it is not made for is open-ended
-        if pretrained and not isinstance(error, TypeError):
+        if out_of_memory(error) or (pretrained and not isinstance(error, TypeError)):
             raise
         raise InputProblem(f"{arch} cannot be built with {arch_args}: {str(error) or type(error).__name__}") from None
     model.eval()

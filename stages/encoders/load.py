@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stages.artifacts import weights
 from stages.encoders.build import build
-from stages.errors import InputProblem
+from stages.errors import InputProblem, out_of_memory
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")  # what training programs wrap a state in
@@ -41,9 +41,9 @@ def read_weight_file(path: Path) -> dict[str, Tensor]:
             where=where,
             next_step="save the state dict alone, best as .safetensors",
         ) from None
-    except MemoryError:
-        raise
     except Exception as error:  # what torch raises on damaged files is open-ended
+        if out_of_memory(error):
+            raise
         raise InputProblem(f"cannot be read as weights ({str(error) or type(error).__name__})", where=where) from None
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

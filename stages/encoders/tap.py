@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.errors import InputProblem, nearest
+from stages.errors import InputProblem, nearest, out_of_memory
 
 POOLED = "pooled"  # the vector that the classifier head sees
 
@@ -36,6 +36,24 @@ def layer_names(model: nn.Module) -> list[str]:
         if name in stages or block:
             names.append(name)
     return names
+
+
+def depths(model: nn.Module) -> dict[str, float]:
+    """Return how deep each layer of `layer_names` ends, in (0, 1], "pooled" at 1.
+
+    Depth is the share of the model's weight matrices and kernels, the classifier left out, that lie up to the layer's end
+    in the model's own order.
+    """
+    names = layer_names(model)[1:]
+    classifier = getattr(model, "default_cfg", {}).get("classifier") or ()
+    heads = {classifier} if isinstance(classifier, str) else set(classifier)
+    ends, passed = dict.fromkeys(names, 0), 0
+    for name, module in model.named_modules():
+        inside = [layer for layer in names if name == layer or name.startswith(f"{layer}.")]
+        if name not in heads:
+            passed += sum(weight.ndim > 1 for weight in module.parameters(recurse=False))
+        ends |= dict.fromkeys(inside, passed)
+    return {POOLED: 1.0, **{name: end / (passed + 1) for name, end in ends.items()}}
 
 
 def _is_sequence(module: nn.Module) -> bool:
@@ -74,6 +92,8 @@ def check_input(model: nn.Module, layers: Sequence[str], input_size: tuple[int, 
     except InputProblem as problem:
         raise InputProblem(problem.what, where=f"{where}.layers", next_step=problem.next_step) from None
     except Exception as error:  # what a model raises on images it is not made for is open-ended
+        if out_of_memory(error):
+            raise
         size = " x ".join(map(str, input_size))
         raise InputProblem(
             f"the model does not take images of {size} (channels, height, width): {str(error) or type(error).__name__}",

@@ -9,12 +9,12 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stages.errors import InputProblem, nearest
-from stages.params.answers import Recommend, Schedule
+from stages.params.answers import AUTO, Recommend, Schedule
 from stages.params.data import DatasetEntry, Datasets, Ingest
 from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
 from stages.params.explain import explain
 from stages.params.languages import Languages
-from stages.params.probe import Probe
+from stages.params.probe import Probe, Simulation
 from stages.params.prune import Combination, Prune, PrunePair
 from stages.params.rank import Rank
 from stages.params.run import Run
@@ -44,6 +44,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Section",
+    "Simulation",
     "explain",
     "load",
     "merged",
@@ -64,6 +65,7 @@ class Params(Section):
     rank: Rank
     prune: Prune = Prune()
     probe: Probe = Probe()
+    simulation: Simulation = Simulation()
     languages: Languages
     recommend: Recommend = Recommend()
     schedule: Schedule = Schedule()
@@ -108,13 +110,14 @@ class Params(Section):
             expect(f"prune.pairs.{index}.target", pair.target, known)
             expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
             surrogate = self.encoders[pair.surrogate]
-            trained_here = isinstance(surrogate.weights, PretrainWeights)
-            elsewhere = trained_here and surrogate.weights != PretrainWeights(pretrain=pair.source)
-            if elsewhere or surrogate.weights == "random":
+            weights = surrogate.weights
+            if weights == "random" or (isinstance(weights, PretrainWeights) and weights.pretrain != pair.source):
                 raise ValueError(
                     f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
                     f"give it `weights: {{pretrain: {pair.source}}}`"
                 )
+            if pair.encoder is not None:
+                expect(f"prune.pairs.{index}.encoder", pair.encoder, self.encoders)
             if pair.layer not in surrogate.layers:
                 raise ValueError(
                     f"prune.pairs.{index}.layer: {pair.surrogate!r} keeps no {pair.layer!r}; "
@@ -128,11 +131,13 @@ class Params(Section):
                 raise ValueError(
                     f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; {nearest(self.probe.layer, encoder.layers)}"
                 )
-        if self.recommend.metric not in self.rank.metrics:
+        if self.recommend.metric not in (AUTO, *self.rank.metrics):
             raise ValueError(
                 f"recommend.metric: {self.recommend.metric!r} is not computed; "
-                f"{nearest(self.recommend.metric, self.rank.metrics)}"
+                f"{nearest(self.recommend.metric, [AUTO, *self.rank.metrics])}"
             )
+        if not self.finetune.modes and self.rank.accuracies is None:
+            raise ValueError("finetune.modes: is empty, and rank.accuracies names no accuracies that are known; give one")
         return self
 
 

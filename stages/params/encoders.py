@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from stages.params.section import Count, Once, Section, Slug
 
 
-class PretrainWeights(Section):
-    """Weights trained here on one of the datasets."""
+class PretrainWeights(BaseModel):
+    """Weights trained here on one of the datasets, and the options of the objective, which its own module validates."""
 
+    model_config = ConfigDict(extra="allow", frozen=True)
     pretrain: Slug
+    objective: str = "supervised"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return everything but the dataset and the objective."""
+        return dict(self.model_extra or {})
 
 
 class FileWeights(Section):
@@ -24,7 +31,7 @@ class FileWeights(Section):
 
 def _weights_form(value: Any) -> str | None:
     """Return the tag of the form of `weights` that a value is in; as in `explain`, the user never wrote the capitals."""
-    if isinstance(value, PretrainWeights) or (isinstance(value, dict) and list(value) == ["pretrain"]):
+    if isinstance(value, PretrainWeights) or (isinstance(value, dict) and "pretrain" in value and "file" not in value):
         return "Pretrain"
     if isinstance(value, FileWeights) or (isinstance(value, dict) and list(value) == ["file"]):
         return "File"
@@ -62,7 +69,7 @@ class Encoder(Section):
 
 
 class Pretrain(Section):
-    """Supervised training: AdamW, one-cycle learning rate, cross-entropy without label smoothing."""
+    """Training, whatever the objective: AdamW, one-cycle learning rate."""
 
     epochs: Count = 8
     batch_size: Count = 128
@@ -81,7 +88,7 @@ class Extract(Section):
 class Finetune(Section):
     """The ground truth of ranking: a linear head and full fine-tuning, on a small budget."""
 
-    modes: Annotated[Once[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]
+    modes: Once[Literal["linear", "full"]] = ["linear", "full"]
     seeds: Count = 2
     epochs: Count = 6
     batch_size: Count = 64

@@ -12,12 +12,16 @@ CLUSTERS = "_clusters"  # how the names of methods end that run once for each nu
 
 
 class PrunePair(Section):
-    """One source to prune for one target, seen through a surrogate trained on the whole source."""
+    """One source to prune for one target, seen through a surrogate trained on the whole source.
+
+    The proof pre-trains the surrogate's own architecture again by its own objective, unless `encoder` names another.
+    """
 
     source: Slug
     target: Slug
     surrogate: Slug
     layer: str = "pooled"
+    encoder: Slug | None = None
 
 
 class Combination(Section):
@@ -41,6 +45,8 @@ class Prune(Section):
     combine: dict[Slug, Combination] = {}
     fractions: Annotated[Once[Fraction], Field(min_length=2)] = [0.2, 0.5]
     seeds: Count = 2
+    epochs: Count | None = None  # of each pre-training of the proof; None: as many as `pretrain` says
+    modes: Annotated[Once[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]  # of adapting to the target
     tolerance: float = Field(default=0.01, ge=0)  # of downstream accuracy, for "as good as the full source"
 
     @model_validator(mode="before")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,9 @@ from stages.params import Params
 from stages.progress import bar
 from stages.rank import METRICS, Statistics
 
+if TYPE_CHECKING:
+    from stages.rank.accelerator import Accelerator
+
 
 def sample(labels: NDArray[np.int64], max_per_class: int | None, generator: np.random.Generator) -> NDArray[np.int64]:
     """Return the rows to score, ascending: all of them, or at most `max_per_class` of each class at random."""
@@ -33,15 +36,22 @@ def sample(labels: NDArray[np.int64], max_per_class: int | None, generator: np.r
     return np.sort(np.concatenate(chosen))
 
 
-def read(features: FeatureSet, layer: str, chosen: NDArray[np.int64]) -> Statistics:
+def accelerator(settings: Params) -> Accelerator | None:
+    """Return what params.yaml asks for: None is the CPU, for which torch need not be imported, which takes seconds."""
+    if settings.rank.device == "cpu":
+        return None
+    from stages.device import pick_device
+    from stages.rank.accelerator import Accelerator
+
+    return Accelerator(pick_device(settings.run.model_copy(update={"device": settings.rank.device})))
+
+
+def read(features: FeatureSet, layer: str, chosen: NDArray[np.int64], accelerator: Accelerator | None = None) -> Statistics:
     """Return the statistics of some training rows of one layer; raises InputProblem naming the layer if not finite."""
-    probabilities = features.probabilities("train")
+    labels = features.labels("train")[chosen]
     try:
-        return Statistics(
-            features.features(layer, "train")[chosen],
-            features.labels("train")[chosen],
-            None if probabilities is None else probabilities[chosen],
-        )
+        rows = features.where("train")[chosen]
+        return Statistics(features.layer(layer), labels, features.mapped_probabilities, rows, accelerator)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=f"{features.path}/{layer}", next_step=problem.next_step) from None
 
@@ -55,6 +65,8 @@ def score_candidate(statistics: Statistics, metrics: Sequence[str]) -> list[dict
             "higher_is_better": score.higher_is_better,
             "n": statistics.n,
             "d": statistics.d,
+            "n_classes": statistics.n_classes,
+            "n_source_classes": statistics.n_source_classes,
             "warning": score.warning,
         }
         for name in metrics
@@ -71,6 +83,7 @@ def main(settings: Params, name: str) -> None:
     rank = settings.rank
     for metric in rank.metrics:
         METRICS[metric]  # an unknown name ends here, before anything is computed
+    device = accelerator(settings)
     rows: list[dict[str, Any]] = []
     with bar(f"rank {name}", len(settings.targets) * len(settings.encoder(name).layers), "layers") as advance:
         for target in settings.targets:
@@ -81,7 +94,7 @@ def main(settings: Params, name: str) -> None:
             # Not keyed by the encoder: every encoder is scored on the same images.
             chosen = sample(labels, rank.max_per_class, seeds.generator(settings.run.seed, "rank", target))
             for layer in features.layers:
-                statistics = read(features, layer, chosen)
+                statistics = read(features, layer, chosen, device)
                 key = {"target": target, "encoder": name, "layer": layer}
                 rows += [{**key, **row} for row in score_candidate(statistics, rank.metrics)]
                 advance(1)

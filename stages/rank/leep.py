@@ -14,16 +14,19 @@ from stages.rank.statistics import Statistics
 
 
 def _measure(statistics: Statistics) -> Finding:
-    probabilities = statistics.probabilities
-    assert probabilities is not None
-    joint = np.zeros((statistics.n_classes, probabilities.shape[1]))  # (C, S)
-    np.add.at(joint, statistics.labels, probabilities)
+    assert statistics.n_source_classes is not None
+    joint = np.zeros((statistics.n_classes, statistics.n_source_classes))  # (C, S)
+    classes = np.arange(statistics.n_classes)[:, None]
+    for rows, block in statistics.probability_blocks():
+        joint += (classes == statistics.labels[rows]).astype(np.float64) @ block
     mass = joint.sum(axis=0)
     conditional = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
     # A source class of no mass adds nothing; every sample's own mass keeps its likelihood above 0.
-    likelihood = np.einsum("nz,nz->n", probabilities, conditional[statistics.labels])
-    warning = "the source head has one class" if probabilities.shape[1] == 1 else None
-    return min(float(np.log(likelihood).mean()), 0.0), warning
+    total = 0.0
+    for rows, block in statistics.probability_blocks():
+        total += float(np.log(np.einsum("nz,nz->n", block, conditional[statistics.labels[rows]])).sum())
+    warning = "the source head has one class" if statistics.n_source_classes == 1 else None
+    return min(total / statistics.n, 0.0), warning
 
 
 leep = Metric(_measure, needs_source_probabilities=True)

@@ -14,8 +14,7 @@ from stages.rank.statistics import Statistics
 
 
 def _measure(statistics: Statistics) -> Finding:
-    assert statistics.probabilities is not None
-    predicted = statistics.probabilities.argmax(axis=1)
+    predicted = np.concatenate([block.argmax(axis=1) for _, block in statistics.probability_blocks()])
     pairs, joint = np.unique(np.stack([statistics.labels, predicted]), axis=1, return_counts=True)
     mass = np.bincount(predicted)[pairs[1]]
     warning = "the source head predicts one class for all samples" if len(np.unique(predicted)) == 1 else None

@@ -1,21 +1,24 @@
 """What several metrics need of the same labelled features: computed once, in float64, and handed to all of them.
 
-NumPy and SciPy, not torch: the same LAPACK does the work, and a stage that runs once an encoder would pay seconds for
-importing torch. No part holds a float64 copy of all rows unless n < d, so that rows may come from a memory map.
+NumPy and SciPy where there is no accelerator: the same LAPACK does the work, and a stage that runs once an encoder would
+pay seconds for importing torch. No part holds a float64 copy of all rows unless n < d, so that rows may come from a memory map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
 from stages.errors import InputProblem
+
+if TYPE_CHECKING:
+    from stages.rank.accelerator import Accelerator
 
 LARGEST = float(np.finfo(np.float32).max)  # fourth powers of what float32 can hold stay within float64
 SMALLEST = 1e-75  # and those of smaller differences vanish
@@ -27,12 +30,11 @@ T = TypeVar("T")
 
 
 def as_numpy(values: Any) -> Array:
-    """Return a numpy view of an array or torch tensor; half precision is raised to float32."""
+    """Return a numpy view of an array or torch tensor; torch's bfloat16, which numpy does not have, becomes float32."""
     if hasattr(values, "detach"):  # a torch tensor, recognised without importing torch
         values = values.detach().cpu()
         values = (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
-    array = np.asarray(values)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return np.asarray(values)
 
 
 @dataclass(frozen=True)
@@ -53,48 +55,68 @@ class Spectrum:
 class Statistics:
     """Labelled features of one (encoder, layer, target), and what metrics share of them, each computed on first use.
 
+    Features and probabilities are read in blocks of rows from wherever they are, a memory map among others, and never
+    written to. Sums are in float64.
+
     Attributes:
-        features: [n, d] as given (float32 or float64), never written to.
+        n: number of samples.
+        d: number of feature dimensions.
         labels: [n] positions in `classes`.
         classes: [C] the class ids that occur, ascending; ids may have gaps.
         counts: [C] samples a class, all at least 1.
-        probabilities: [n, S] source-class probabilities as float64, rows summing to 1, or None without a source head.
+        n_source_classes: classes S of the source head, or None without one.
+        accelerator: where the heavy parts are computed, or None for the CPU.
     """
 
-    def __init__(self, features: Any, labels: Any, source_probabilities: Any = None) -> None:
+    def __init__(
+        self,
+        features: Any,
+        labels: Any,
+        source_probabilities: Any = None,
+        rows: Any = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
         """Check the input.
+
+        Args:
+            features: [m, d], an array, memory map or torch tensor.
+            labels: [n] class ids.
+            source_probabilities: [m, S], or None without a source head.
+            rows: [n] the rows of `features` and `source_probabilities` that `labels` are of; None for all, n = m.
+            accelerator: where to compute what a GPU pays for.
 
         Raises:
             InputProblem: features or probabilities hold values that are not finite in float32; the message counts them.
             ValueError: shapes do not fit, labels are not integers, or rows of probabilities do not sum to 1.
         """
-        matrix, classes = as_numpy(features), as_numpy(labels)
-        if matrix.ndim != 2 or classes.shape != matrix.shape[:1] or 0 in matrix.shape:
-            raise ValueError(f"features {matrix.shape} and labels {classes.shape} are not [n, d] and [n]")
+        self._features, classes = as_numpy(features), as_numpy(labels)
+        self._probabilities = None if source_probabilities is None else as_numpy(source_probabilities)
+        self._rows: NDArray[np.int64] | None = None if rows is None else as_numpy(rows).astype(np.int64)
+        n = len(self._features) if self._rows is None else len(self._rows)
+        if self._features.ndim != 2 or classes.shape != (n,) or 0 in (n, *self._features.shape):
+            raise ValueError(f"features {self._features.shape}, {n} rows of them, and labels {classes.shape} do not fit")
         if not np.issubdtype(classes.dtype, np.integer):
             raise ValueError(f"labels are {classes.dtype}, not class numbers")
-        self.features = matrix if np.issubdtype(matrix.dtype, np.floating) else matrix.astype(np.float64)
-        wrong = sum(int((~(np.abs(block) <= LARGEST)).sum()) for _, block in self._raw_blocks())
-        if wrong:
-            raise InputProblem(
-                f"{wrong} of {matrix.size} feature values are not finite",
-                next_step="look at the encoder's weights, or extract in float32",
-            )
+        self.accelerator = accelerator
+        self.n, self.d = n, int(self._features.shape[1])
         self.classes, positions = np.unique(classes, return_inverse=True)
         self.labels: NDArray[np.int64] = positions.astype(np.int64)
         self.counts: NDArray[np.int64] = np.bincount(self.labels).astype(np.int64)
         self._shared: dict[Callable[[Statistics], Any], Any] = {}
-        self.probabilities = None if source_probabilities is None else _distributions(source_probabilities, self.n)
+        _refuse_endless(self._raw_blocks(), "feature values", self.n * self.d)
+        self.n_source_classes: int | None = None
+        if self._probabilities is not None:
+            self._check_probabilities(self._probabilities)
+            self.n_source_classes = int(self._probabilities.shape[1])
 
-    @property
-    def n(self) -> int:
-        """Return the number of samples."""
-        return int(self.features.shape[0])
-
-    @property
-    def d(self) -> int:
-        """Return the number of feature dimensions."""
-        return int(self.features.shape[1])
+    def _check_probabilities(self, matrix: Array) -> None:
+        if matrix.ndim != 2 or len(matrix) != len(self._features) or not matrix.shape[1]:
+            raise ValueError(f"source probabilities {matrix.shape} are not [{len(self._features)}, S]")
+        _refuse_endless(self._blocks_of(matrix), "source probabilities", self.n * matrix.shape[1])
+        for _, block in self._blocks_of(matrix):
+            sums = block.sum(axis=1, dtype=np.float64)
+            if (block < 0).any() or (np.abs(sums - 1) > 0.05).any():  # float16 over thousands of classes loses about 0.01
+                raise ValueError("source probabilities must be 0 or more, and their rows must sum to 1")
 
     @property
     def n_classes(self) -> int:
@@ -107,20 +129,39 @@ class Statistics:
             self._shared[compute] = compute(self)
         return cast(T, self._shared[compute])
 
-    def _raw_blocks(self) -> Iterator[tuple[slice, Array]]:
-        size = max(1, BLOCK_VALUES // self.d)
+    def _blocks_of(self, matrix: Array) -> Iterator[tuple[slice, Array]]:
+        """Yield the wanted rows of `matrix` in blocks, as float32 or float64."""
+        size = max(1, BLOCK_VALUES // matrix.shape[1])
         for start in range(0, self.n, size):
             rows = slice(start, min(start + size, self.n))
-            yield rows, self.features[rows]
+            yield rows, _raised(matrix[rows if self._rows is None else self._rows[rows]])
+
+    def _raw_blocks(self) -> Iterator[tuple[slice, Array]]:
+        return self._blocks_of(self._features)
 
     def blocks(self) -> Iterator[tuple[slice, Float]]:
         """Yield (row slice, centred rows [<= size, d] in float64) over all rows in order."""
         for rows, block in self._raw_blocks():
             yield rows, np.subtract(block, self.mean, dtype=np.float64)
 
+    def probability_blocks(self) -> Iterator[tuple[slice, Float]]:
+        """Yield (row slice, source-class probabilities [<= size, S]) in float64, rows summing to 1 whatever was kept."""
+        assert self._probabilities is not None, "ask for n_source_classes first"
+        for rows, block in self._blocks_of(self._probabilities):
+            exact = block.astype(np.float64)
+            yield rows, exact / exact.sum(axis=1, keepdims=True)
+
+    def raw(self, chosen: NDArray[np.int64]) -> Array:
+        """Return some rows [len(chosen), d] as they were given, in float32 or float64."""
+        return _raised(self._features[chosen if self._rows is None else self._rows[chosen]])
+
+    def raw_of_class(self, position: int) -> Array:
+        """Return the rows [n_c, d] of one class as they were given, in float32 or float64."""
+        return self.raw(np.flatnonzero(self.labels == position))
+
     def of_class(self, position: int) -> Float:
         """Return the centred rows [n_c, d] of one class, in float64."""
-        return np.asarray(np.subtract(self.features[self.labels == position], self.mean, dtype=np.float64))
+        return np.asarray(np.subtract(self.raw_of_class(position), self.mean, dtype=np.float64))
 
     @cached_property
     def mean(self) -> Float:
@@ -140,8 +181,10 @@ class Statistics:
     @cached_property
     def constant(self) -> bool:
         """Return whether all rows are the same."""
-        first = self.features[:1].astype(np.float64)
-        return all(bool((np.abs(block - first) <= SMALLEST).all()) for _, block in self._raw_blocks())
+        blocks = self._raw_blocks()
+        first = next(blocks)[1]
+        start = first[:1].astype(np.float64)
+        return all(bool((np.abs(block - start) <= SMALLEST).all()) for block in (first, *(block for _, block in blocks)))
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -153,17 +196,15 @@ class Statistics:
             return Spectrum(np.zeros(0), np.zeros(0), float(self.mean @ self.mean), nothing, None, np.zeros((self.d, 0)))
         if self.n <= self.d:
             centred = np.concatenate([block for _, block in self.blocks()])  # (n, d)
-            values, left = self._decompose(centred @ centred.T)
+            values, left = self._decompose(self.gram([centred.T], self.n))
             roots = np.sqrt(values)
             mean = left.T @ (centred @ self.mean) / roots
             outside = self._outside(mean)
             return Spectrum(values, mean, outside, roots[:, None] * (left.T @ onehot), left, None)
-        gram = np.zeros((self.d, self.d))
         sums = np.zeros((self.d, self.n_classes))
         for rows, block in self.blocks():
-            gram += block.T @ block
             sums += block.T @ onehot[rows]
-        values, right = self._decompose(gram)
+        values, right = self._decompose(self.gram((block for _, block in self.blocks()), self.d))
         mean = right.T @ self.mean
         return Spectrum(values, mean, self._outside(mean), right.T @ sums, None, right)
 
@@ -173,9 +214,21 @@ class Statistics:
         left_over = length - float(inside @ inside)
         return left_over if left_over > self.d * np.finfo(np.float64).eps * length else 0.0
 
+    def gram(self, blocks: Iterable[Float], width: int) -> Float:
+        """Return sum of block' block [width, width] over blocks [., width]; read its upper triangle alone."""
+        if self.accelerator:
+            return self.accelerator.gram(blocks, width)
+        total = np.zeros((width, width), order="F")
+        for block in blocks:  # half the work of a product: dsyrk fills the upper triangle
+            total = scipy.linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=total, overwrite_c=True)
+        return np.asarray(total)
+
     def _decompose(self, gram: Float) -> tuple[Float, Float]:
         """Return the eigenvalues above rounding [k], descending, and their eigenvectors [., k]; `gram` is overwritten."""
-        values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+        if self.accelerator:
+            values, vectors = self.accelerator.eigh(gram)
+        else:
+            values, vectors = scipy.linalg.eigh(gram, lower=False, driver="evd", overwrite_a=True, check_finite=False)
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = int((values > max(self.n, self.d) * np.finfo(np.float64).eps * values[0]).sum())
         return np.ascontiguousarray(values[:kept]), np.ascontiguousarray(vectors[:, :kept])
@@ -202,18 +255,16 @@ class Statistics:
         return np.concatenate([block @ axes for _, block in self.blocks()])
 
 
-def _distributions(probabilities: Any, n: int) -> Float:
-    """Return probabilities [n, S] in float64 with rows that sum to 1 exactly, whatever precision they were kept in."""
-    matrix = as_numpy(probabilities).astype(np.float64)
-    if matrix.ndim != 2 or len(matrix) != n or not matrix.shape[1]:
-        raise ValueError(f"source probabilities {matrix.shape} are not [{n}, S]")
-    wrong = int((~np.isfinite(matrix)).sum())
+def _raised(block: Array) -> Array:
+    """Return float32 and float64 as they are, half precision as float32, whole numbers as float64."""
+    if block.dtype in (np.float32, np.float64):
+        return block
+    return block.astype(np.float32 if np.issubdtype(block.dtype, np.floating) else np.float64)
+
+
+def _refuse_endless(blocks: Iterator[tuple[slice, Array]], what: str, size: int) -> None:
+    wrong = sum(int((~(np.abs(block) <= LARGEST)).sum()) for _, block in blocks)
     if wrong:
         raise InputProblem(
-            f"{wrong} of {matrix.size} source probabilities are not finite",
-            next_step="look at the encoder's weights, or extract in float32",
+            f"{wrong} of {size} {what} are not finite", next_step="look at the encoder's weights, or extract in float32"
         )
-    sums = matrix.sum(axis=1, keepdims=True)
-    if (matrix < 0).any() or (np.abs(sums - 1) > 0.05).any():  # float16 over thousands of classes loses about 0.01
-        raise ValueError("source probabilities must be 0 or more, and their rows must sum to 1")
-    return np.asarray(matrix / sums)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from scipy.special import digamma
 
 from stages.rank.metric import Finding, Metric, joined
@@ -23,24 +22,17 @@ from stages.rank.statistics import Float, Statistics
 
 K = 3
 CLAMP = 1.0
-BLOCK_DISTANCES = 1 << 21  # distances held at once: 16 MiB
-
-
-def kth_distances(rows: Float, k: int = K) -> Float:
-    """Return each row's Chebyshev distance to its k-th nearest other row [n]; needs more than k rows."""
-    size = max(1, BLOCK_DISTANCES // len(rows))
-    found = []
-    for start in range(0, len(rows), size):
-        distances = cdist(rows[start : start + size], rows, "chebyshev")  # (<= size, n), itself included at 0
-        distances.partition(k, axis=1)
-        found.append(distances[:, k].copy())
-    return np.concatenate(found)
 
 
 def _distances(statistics: Statistics) -> list[Float]:
-    """Return the distances [n_c] of each class, none for classes that are too small."""
+    """Return each sample's distance to its k-th other neighbour [n_c] by class, none for classes that are too small."""
+    if statistics.accelerator:
+        kth_distances = statistics.accelerator.kth_distances
+    else:
+        from stages.rank.chebyshev import kth_distances  # numba, half a second that readers of the registry need not pay
+
     counts = statistics.counts.tolist()
-    return [kth_distances(statistics.of_class(c)) if count > K else np.zeros(0) for c, count in enumerate(counts)]
+    return [kth_distances(statistics.raw_of_class(c), K) if count > K else np.zeros(0) for c, count in enumerate(counts)]
 
 
 @dataclass(frozen=True)

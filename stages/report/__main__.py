@@ -8,8 +8,10 @@ from pathlib import Path
 from stages import entry
 from stages.artifacts import atomic, tables
 from stages.params import Params
+from stages.report import prune
 from stages.report.metrics import metrics
 from stages.report.page import page
+from stages.report.thumbnails import thumbnails
 
 REPORT = Path("data/reports")
 
@@ -17,6 +19,8 @@ REPORT = Path("data/reports")
 def main(settings: Params, _name: str) -> None:
     """Write the page, the plots' data for DVC and the metrics."""
     results = {name: tables.load(name) for name in tables.SCHEMAS}
+    ends = prune.ends(results["pruning_scores"]).select("source", "group").unique()
+    results["thumbnails"] = thumbnails(ends, settings.ingest.max_pixels)
     atomic.write_text(REPORT / "index.html", page(settings, results, _checks()))
     with atomic.new_folder(REPORT / "plots") as folder:
         results["probe_curves"].write_csv(folder / "probe_curves.csv")

@@ -7,31 +7,35 @@ from typing import Any
 import polars as pl
 
 from stages.params import Params
-from stages.prune.savings import smallest_fraction
-from stages.report.section import Results
+from stages.report.section import Results, ranked_by
 
 
 def metrics(settings: Params, results: Results) -> dict[str, Any]:
     """Return the numbers that `dvc metrics show` and `dvc metrics diff` compare between runs."""
-    trust = results["agreement"].filter(pl.col("metric") == settings.recommend.metric)
+    by = ranked_by(settings, results)
+    trust = results["agreement"].filter(
+        pl.col("metric") == pl.col("target").replace_strict(by, default=None, return_dtype=pl.String)
+    )
     best = results["finetuned"].group_by("target", "encoder", "mode").agg(pl.col("accuracy").mean())
     best = best.group_by("target").agg(pl.col("accuracy").max()).sort("target")
     misses = results["language_predictions"].with_columns(miss=(pl.col("predicted") - pl.col("score")).abs())
     misses = misses.group_by("model").agg(pl.col("miss").mean()).sort("model")
     first = results["source_languages"].filter(pl.col("rank") == 1)
-    kept = smallest_fraction(results["pruning_outcomes"], settings.prune.tolerance)
     return {
         "rank": {
             str(mode): {
                 "mean_weighted_kendall": _rounded(group["weighted_kendall"].mean()),
                 "mean_top1_regret": _rounded(group["top1_regret"].mean()),
+                "mean_random_regret": _rounded(group["random_regret"].mean()),
             }
             for (mode,), group in trust.sort("mode", "target").group_by(["mode"], maintain_order=True)
         },
         "best_accuracy": {target: _rounded(accuracy) for target, accuracy in best.iter_rows()},
         "smallest_fraction": {
-            f"{source} for {target}, {method}": _rounded(fraction)
-            for source, target, method, fraction in kept.select("source", "target", "method", "keep_fraction").iter_rows()
+            f"{source} for {target}, {method}, {mode}": _rounded(fraction)
+            for source, target, method, mode, fraction in results["pruning_savings"]
+            .select("source", "target", "method", "mode", "keep_fraction")
+            .iter_rows()
         },
         "languages": {
             "mean_regret_of_first_source": _rounded(first["regret"].mean()),

@@ -1,7 +1,10 @@
-"""python tests/bench/bench_rank.py [--rows 2000] [--dims 512] [--classes 10]
+"""python tests/bench/bench_rank.py [--rows 10000] [--dims 2048] [--classes 10] [--large 200000] [--figure FILE.svg]
 
-Every metric alone, and all of them on shared statistics, against LogME by a plain SVD and TMI by SciPy's k-d tree, in one
-run: seconds (best of three), their ratio, and the peak memory each adds to the features, measured in a process of its own.
+1. Every metric alone, and all of them on shared statistics, against LogME by a plain SVD and TMI by SciPy's k-d tree, in one
+   run: seconds (best of three within ten), their ratio, and the peak memory each adds, in a process of its own.
+2. A large target on disk, 1,024 dims, float32 features and 100 source classes in float16, read through memory maps: seconds
+   of each metric and the peak memory of the whole process. Metrics that compare all pairs, or refit, are left out by name.
+3. Growth in the number of rows at 256 dims, as a table of exponents and a figure.
 """
 
 from __future__ import annotations
@@ -12,21 +15,30 @@ import os
 import platform
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import scipy
+import torch
+import vl_convert
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from stages.rank import METRICS, Statistics
+from stages.rank.accelerator import Accelerator
 
-REPEATS = 3
+REPEATS, ENOUGH = 3, 10.0  # runs of one way, and the seconds after which one more is not worth the wait
+REFITTED = ("nleep", "linear_cv")  # they fit models, by definition in minutes
+PAIRWISE = ("knn",)  # all pairs of rows
+GROWTH = (2000, 4000, 8000, 16000, 32000)
 LOGME, TMI = "LogME by SVD", "TMI by k-d tree"
-ALL = "all metrics, shared"
+ALL, CUDA = "all metrics, shared", "all metrics, CUDA"
 
 
 def logme_by_svd(features: NDArray, labels: NDArray, _: NDArray) -> float:
@@ -62,21 +74,42 @@ def tmi_by_tree(features: NDArray, labels: NDArray, _: NDArray) -> float:
 
 
 def everything(features: NDArray, labels: NDArray, probabilities: NDArray) -> float:
-    """Score with all metrics as the entry does; the values are compared one by one elsewhere."""
+    """Score with all metrics but those that refit, as the entry does; the values are compared one by one elsewhere."""
     statistics = Statistics(features, labels, probabilities)
     for name in METRICS:
-        METRICS[name].rows(name, statistics)
+        if name not in REFITTED:
+            METRICS[name].rows(name, statistics)
     return float("nan")
 
 
-def ways() -> dict[str, Callable[[NDArray, NDArray, NDArray], float | None]]:
+def on_cuda(features: NDArray, labels: NDArray, probabilities: NDArray) -> float:
+    """Score as `everything` does, with the heavy parts on the GPU."""
+    statistics = Statistics(features, labels, probabilities, accelerator=Accelerator(torch.device("cuda")))
+    for name in METRICS:
+        if name not in REFITTED:
+            METRICS[name].rows(name, statistics)
+    return float("nan")
+
+
+def alone(name: str) -> Callable[[NDArray, NDArray, NDArray], float]:
+    """Return one metric with statistics of its own; a pool metric's value needs a pool, its time does not."""
+
+    def way(features: NDArray, labels: NDArray, probabilities: NDArray) -> float:
+        scores = METRICS[name].rows(name, Statistics(features, labels, probabilities))
+        value = next(iter(scores.values())).value
+        return float("nan") if value is None or len(scores) > 1 else value
+
+    return way
+
+
+def ways() -> dict[str, Callable[[NDArray, NDArray, NDArray], float]]:
     """Return what is measured by name: the alternatives first."""
-    metrics = {name: (lambda x, y, p, name=name: METRICS[name](x, y, p).value) for name in METRICS}
-    return {LOGME: logme_by_svd, TMI: tmi_by_tree, **metrics, ALL: everything}
+    there = {CUDA: on_cuda} if torch.cuda.is_available() else {}
+    return {LOGME: logme_by_svd, TMI: tmi_by_tree, **{name: alone(name) for name in METRICS}, ALL: everything, **there}
 
 
-def measure(name: str, rows: int, dims: int, classes: int, result: Any) -> None:
-    """Send (seconds, added peak MiB, value) of one way."""
+def target(rows: int, dims: int, classes: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Return features [n, d] of float32 with one Gaussian a class, labels [n] and source probabilities [n, 10]."""
     stream = np.random.default_rng(0)
     labels = stream.integers(0, classes, rows)
     means = (0.15 * stream.normal(size=(classes, dims))).astype(np.float32)
@@ -84,42 +117,142 @@ def measure(name: str, rows: int, dims: int, classes: int, result: Any) -> None:
     for row, label in zip(features, labels, strict=True):  # in place, so that the peak before is the features themselves
         row += means[label]
         row *= 3
-    probabilities = stream.dirichlet(np.ones(classes), rows).astype(np.float32)
-    way = ways()[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds, value = [], None
-    for _ in range(REPEATS):
+    return features, labels, stream.dirichlet(np.ones(10), rows).astype(np.float32)
+
+
+def peak() -> float:
+    """Return this process's peak memory in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def measure(result: Any, name: str, rows: int, dims: int, classes: int) -> None:
+    """Send (seconds, added peak MiB, value) of one way."""
+    inputs, way = target(rows, dims, classes), ways()[name]
+    way(*(part[: 20 * classes] for part in inputs))  # imported and compiled before the clock starts
+    before, seconds, value = peak(), [], float("nan")
+    while len(seconds) < REPEATS and sum(seconds) < ENOUGH:
         started = time.perf_counter()
-        value = way(features, labels, probabilities)
+        value = way(*inputs)
         seconds.append(time.perf_counter() - started)
-    kib = 1024 if sys.platform == "darwin" else 1
-    result.send((min(seconds), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / kib / 1024, value))
+    result.send((min(seconds), peak() - before, value))
+
+
+def write_large(folder: str, rows: int, dims: int) -> None:
+    """Write a target that is larger than what a process may hold, block by block."""
+    stream = np.random.default_rng(0)
+    features = np.lib.format.open_memmap(f"{folder}/x.npy", "w+", np.float32, (rows, dims))
+    probabilities = np.lib.format.open_memmap(f"{folder}/p.npy", "w+", np.float16, (rows, 100))
+    means = 0.15 * stream.normal(size=(10, dims))
+    labels = stream.integers(0, 10, rows)
+    np.save(f"{folder}/y.npy", labels)
+    for start in range(0, rows, 10_000):
+        block = slice(start, min(start + 10_000, rows))
+        features[block] = 3 * (stream.normal(size=(block.stop - start, dims)) + means[labels[block]])
+        probabilities[block] = stream.dirichlet(np.ones(100), block.stop - start)
+
+
+def measure_large(result: Any, folder: str) -> None:
+    """Send ([(metric, seconds so far shared statistics included)], peak MiB of the process)."""
+    started = time.perf_counter()
+    features, probabilities = (np.load(f"{folder}/{name}.npy", mmap_mode="r") for name in "xp")
+    statistics = Statistics(features, np.load(f"{folder}/y.npy"), probabilities)
+    _ = statistics.spectrum, statistics.squared_norms
+    seconds = [("shared statistics", time.perf_counter() - started)]
+    for name in METRICS:
+        if name not in REFITTED + PAIRWISE:
+            started = time.perf_counter()
+            METRICS[name].rows(name, statistics)
+            seconds.append((name, time.perf_counter() - started))
+    result.send((seconds, peak()))
+
+
+def measure_growth(result: Any, rows: int) -> None:
+    """Send [(metric, seconds with statistics of its own)] at 256 dims."""
+    inputs = target(rows, 256, 10)
+    seconds = []
+    for name in METRICS:
+        if name not in REFITTED:
+            way = alone(name)
+            way(*(part[:200] for part in inputs))
+            started = time.perf_counter()
+            way(*inputs)
+            seconds.append((name, time.perf_counter() - started))
+    result.send(seconds)
+
+
+def in_process(body: Callable[..., None], *arguments: Any) -> Any:
+    """Return what `body` sends from a process of its own, whose peak memory is then its own."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=body, args=(send, *arguments))
+    process.start()
+    send.close()
+    answer = receive.recv()
+    process.join()
+    return answer
+
+
+def compare(rows: int, dims: int, classes: int) -> None:
+    """Print every way's seconds, memory and ratio."""
+    found = {name: in_process(measure, name, rows, dims, classes) for name in ways()}
+    print(f"\nn = {rows}, d = {dims}, {classes} classes")
+    print(f"{'':24} {'seconds':>9} {'MiB more':>9} {'value':>16}   times faster than")
+    for name, (seconds, mib, value) in found.items():
+        against = [f"{other} {found[other][0] / seconds:.1f}" for other in (LOGME, TMI) if other.split()[0].lower() in name]
+        shown = f"{seconds / found[LOGME][0]:.2f} times the seconds of {LOGME}" if name in (ALL, CUDA) else ", ".join(against)
+        print(f"{name:24} {seconds:9.4f} {mib:9.0f} {'' if np.isnan(value) else f'{value:16.8f}':>16}   {shown}")
+
+
+def large(rows: int, dims: int = 1024) -> None:
+    """Print seconds and peak memory on a target on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_large(folder, rows, dims)
+        seconds, mib = in_process(measure_large, folder)
+    left_out = ", ".join(name for name in METRICS if name in REFITTED + PAIRWISE)
+    print(f"\nn = {rows}, d = {dims} from disk ({rows * dims * 4 / 2**20:.0f} MiB of features); without {left_out}")
+    for name, value in seconds:
+        print(f"{name:24} {value:9.2f}")
+    print(f"{'all':24} {sum(value for _, value in seconds):9.2f} seconds, peak {mib:.0f} MiB")
+
+
+def growth(figure: Path | None) -> None:
+    """Print how seconds grow with rows, and draw it."""
+    found = {rows: dict(in_process(measure_growth, rows)) for rows in GROWTH}
+    print("\nseconds at 256 dims by rows; exponent p of seconds ~ rows^p over the last three")
+    print(f"{'':24} " + " ".join(f"{rows:>8}" for rows in GROWTH) + "        p")
+    table = []
+    for name in found[GROWTH[0]]:
+        seconds = [found[rows][name] for rows in GROWTH]
+        slope = np.polyfit(np.log(GROWTH[-3:]), np.log(seconds[-3:]), 1)[0]
+        print(f"{name:24} " + " ".join(f"{value:8.3f}" for value in seconds) + f" {slope:8.2f}")
+        table += [{"metric": name, "rows": rows, "seconds": value} for rows, value in zip(GROWTH, seconds, strict=True)]
+    if figure:
+        chart = (
+            alt.Chart(alt.Data(values=table))
+            .mark_line(point=True)
+            .encode(
+                x=alt.X("rows:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=list(GROWTH))),
+                y=alt.Y("seconds:Q", scale=alt.Scale(type="log")),
+                color=alt.Color("metric:N", scale=alt.Scale(scheme="tableau20")),
+            )
+        )
+        figure.write_text(vl_convert.vegalite_to_svg(chart.properties(width=520, height=360).to_dict()), encoding="utf-8")
+        print(f"drawn: {figure}")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the three tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in (("rows", 2000), ("dims", 512), ("classes", 10)):
+    for option, default in (("rows", 10_000), ("dims", 2048), ("classes", 10), ("large", 200_000)):
         parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    found: dict[str, tuple[float, float, float | None]] = {}
-    for name in ways():
-        receive, send = context.Pipe(duplex=False)
-        process = context.Process(target=measure, args=(name, options.rows, options.dims, options.classes, send))
-        process.start()
-        send.close()
-        found[name] = receive.recv()
-        process.join()
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, numpy {np.__version__}, scipy {scipy.__version__}")
-    print(f"n = {options.rows}, d = {options.dims}, {options.classes} classes")
-    print(f"{'':22} {'seconds':>9} {'MiB more':>9} {'value':>14}   times faster than")
-    for name, (seconds, mib, value) in found.items():
-        against = [f"{other} {found[other][0] / seconds:.1f}" for other in (LOGME, TMI) if other.split()[0].lower() in name]
-        shown = f"{LOGME} {found[LOGME][0] / seconds:.2f}" if name == ALL else ", ".join(against)
-        number = "" if value is None or np.isnan(value) else f"{value:14.8f}"
-        print(f"{name:22} {seconds:9.4f} {mib:9.0f} {number:>14}   {shown}")
+    compare(options.rows, options.dims, options.classes)
+    growth(options.figure)
+    if options.large:
+        large(options.large)
 
 
 if __name__ == "__main__":

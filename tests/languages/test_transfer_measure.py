@@ -15,7 +15,7 @@ from sklearn.naive_bayes import MultinomialNB
 from stages import params, seeds, transfer
 from stages.artifacts import manifest, tables
 from stages.errors import InputProblem
-from stages.languages import PAIR_FEATURES, TASKS, classifier
+from stages.languages import PAIR_FEATURES, TASKS, classifier, tokens
 from stages.languages.corpus import gather, split
 from stages.languages.measure import measure_task
 from stages.languages.texts import Texts
@@ -44,7 +44,7 @@ def test_counting_equals_refitting(examples: pl.DataFrame, measured: pl.DataFram
         drawn = seeds.generator(3, "languages", TASK, "shots", target, 0).permutation(rows)[:n]
         train = pl.concat([source_rows, parts[drawn.tolist()]])
         test = of_target.filter(pl.col("part") == "test")
-        vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=classifier.NGRAMS, binary=True)
+        vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=(1, tokens.LONGEST), binary=True)
         model = MultinomialNB(alpha=classifier.ALPHA, fit_prior=False)
         model.fit(vectorizer.fit_transform(train["text"].to_list()), train["label"].to_list())
         guess = model.predict(vectorizer.transform(test["text"].to_list()))
@@ -72,7 +72,9 @@ def test_neighbours_transfer_and_scripts_do_not(measured: pl.DataFrame) -> None:
 def test_macro_f1_is_scikit_learns(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, guess = rng.integers(0, 4, 30), rng.integers(0, 3, 30)
-    assert classifier.macro_f1(truth, guess, 6) == pytest.approx(f1_score(truth, guess, average="macro"))
+    other = np.full(30, 2)
+    expected = [f1_score(truth, column, average="macro", zero_division=0) for column in (guess, other)]
+    assert classifier.macro_f1(truth, np.column_stack([guess, other]), 6) == pytest.approx(expected)
 
 
 def test_a_feature_added_at_run_time_is_a_column_and_the_stage_repeats_itself(

@@ -76,7 +76,19 @@ def test_every_layer_and_metric_has_its_row(rank: Callable[..., pl.DataFrame]) -
     metrics = ["logme", "tmi", "leep", "knn"]
     part = rank(metrics)
     assert set(part.select("layer", "metric").iter_rows()) == {(layer, metric) for layer in LAYERS for metric in metrics}
-    assert part.columns == ["target", "encoder", "layer", "metric", "score", "higher_is_better", "n", "d", "warning"]
+    assert part.columns == [
+        "target",
+        "encoder",
+        "layer",
+        "metric",
+        "score",
+        "higher_is_better",
+        "n",
+        "d",
+        "n_classes",
+        "n_source_classes",
+        "warning",
+    ]
     for row in part.iter_rows(named=True):
         score = METRICS[row["metric"]](layers[row["layer"]], labels, probabilities)
         assert (row["score"], row["warning"], row["n"], row["d"]) == (

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from stages.rank import METRICS
-from stages.rank.tmi import kth_distances
+from stages.rank.chebyshev import kth_distances
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
@@ -53,7 +59,7 @@ def test_small_classes_are_named() -> None:
     assert score.warning == "2 classes are left out (too few distinct samples); 1 classes of one sample count 0"
     kept = [rows[:12], rows[12:21]]
     terms = [
-        len(group) / 27 * (digamma(len(group)) - digamma(3) + 2 * np.log(2 * kth_distances(group)).mean()) for group in kept
+        len(group) / 27 * (digamma(len(group)) - digamma(3) + 2 * np.log(2 * kth_distances(group, 3)).mean()) for group in kept
     ]
     assert score.value == pytest.approx(sum(terms) / 3)  # the class of one sample counts 0, those of 2 and 3 do not count
     nothing = METRICS["tmi"](rows[:6], np.repeat([0, 1], 3))
@@ -72,9 +78,20 @@ def test_copies_have_no_entropy_without_the_clamp() -> None:
     assert "20 samples have 3 exact copies" in str(score.warning)
 
 
-def test_distances_are_those_of_a_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = np.random.default_rng(0).normal(size=(500, 20))
-    expected = cKDTree(rows).query(rows, k=4, p=np.inf)[0][:, 3]
-    np.testing.assert_allclose(kth_distances(rows), expected, rtol=1e-13)
-    monkeypatch.setattr("stages.rank.tmi.BLOCK_DISTANCES", 1700)  # blocks of three rows
-    np.testing.assert_allclose(kth_distances(rows), expected, rtol=1e-13)
+@pytest.mark.parametrize("d", [1, 20, 300, 700])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_are_those_of_a_tree(d: int, dtype: type[np.floating[Any]]) -> None:
+    rows = (1e4 + np.random.default_rng(0).normal(size=(400, d)) * np.geomspace(1, 100, d)).astype(dtype)
+    exact = rows.astype(np.float64)
+    expected = cKDTree(exact).query(exact, k=4, p=np.inf)[0][:, 3]
+    np.testing.assert_allclose(kth_distances(rows, 3), expected, rtol=1e-13 if dtype is np.float64 else 1e-7)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=arrays(np.float32, st.tuples(st.integers(5, 12), st.integers(1, 6)), elements=st.sampled_from([-2.0, 0.0, 0.5, 3.0]))
+)
+def test_ties_and_copies_have_the_distance_of_the_sorted_list(rows: NDArray[np.float32]) -> None:
+    distances = np.sort(np.abs(rows[:, None].astype(np.float64) - rows[None]).max(axis=2), axis=1)
+    for k in (1, 3):
+        np.testing.assert_array_equal(kth_distances(rows, k), distances[:, k])
