@@ -124,6 +124,10 @@ def test_datasets(write_params: Callable[..., Path], project: Path) -> None:
         ({"languages": {**LANGUAGES, "tasks": ["entity_typ"]}}, "languages.tasks", "entity_type"),
         ({"languages": {**LANGUAGES, "features": ["syntax"]}}, "languages.features", "syntax_distance"),
         ({"languages": {**LANGUAGES, "languages": ["en", "es", "ptt"]}}, "languages.languages", "pt"),
+        ({"languages": {**LANGUAGES, "models": ["rigde"]}}, "languages.models", "ridge"),
+        ({"languages": {**LANGUAGES, "models": ["nearest_sintax"]}}, "languages.models", "nearest_syntax"),
+        ({"languages": {**LANGUAGES, "protocols": ["leave_one_target_out", "optimist"]}}, "languages.protocols", "optimistic"),
+        ({"languages": {**LANGUAGES, "ranker": "lambda_rank"}}, "languages.ranker", "lambdarank"),
     ],
 )
 def test_methods(write_params: Callable[..., Path], sections: dict[str, Any], where: str, nearest: str) -> None:
