@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from stages.rank import softmax_regression
 from stages.rank.metric import Finding, Metric, joined
-from stages.rank.pactran import rows_on_axes
-from stages.rank.parc import evenly
+from stages.rank.sampling import evenly, on_axes, said
 from stages.rank.statistics import Statistics
 
 FOLDS = 5
@@ -43,7 +42,7 @@ def _measure(statistics: Statistics) -> Finding:
     labels = statistics.labels[chosen]
     if len(np.unique(labels)) < 2 or singles == statistics.n_classes:
         return None, joined("no class has two samples", lonely)
-    rows = rows_on_axes(statistics, chosen)
+    rows = on_axes(statistics, chosen)
     rows /= np.sqrt(float(statistics.spectrum.values.sum()) / statistics.n / statistics.d)
     fold = folds(labels, statistics.squared_norms[chosen])
     right, unfinished = 0, 0
@@ -59,8 +58,7 @@ def _measure(statistics: Statistics) -> Finding:
         predicted = present[((rows[~inside] - middle) @ found.weights + found.offsets).argmax(axis=1)]
         right += int((predicted == labels[~inside]).sum())
     stopped = f"{unfinished} of the fits stopped before their minimum" if unfinished else None
-    sampled = f"on {len(chosen)} of {statistics.n} samples" if len(chosen) < statistics.n else None
-    return right / len(chosen), joined(lonely, sparse, stopped, sampled)
+    return right / len(chosen), joined(lonely, sparse, stopped, said(statistics, chosen))
 
 
 linear_cv = Metric(_measure)

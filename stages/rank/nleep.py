@@ -17,7 +17,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from stages.rank.metric import Finding, Metric, joined
-from stages.rank.parc import evenly
+from stages.rank.sampling import evenly, on_axes, said
 from stages.rank.statistics import Float, Statistics
 
 KEPT = 0.8  # share of the variance
@@ -101,7 +101,7 @@ def _measure(statistics: Statistics) -> Finding:
     labels = statistics.labels[chosen]
     values = statistics.spectrum.values
     held = np.cumsum(values) / values.sum()
-    rows = statistics.principal(int(np.searchsorted(held, KEPT)) + 1)[chosen]
+    rows = on_axes(statistics, chosen, int(np.searchsorted(held, KEPT)) + 1)
     rows /= np.sqrt(values[0] / statistics.n)
     clusters = min(CLUSTERS * statistics.n_classes, len(rows))
     found, settled = posteriors(rows, clusters)
@@ -115,8 +115,7 @@ def _measure(statistics: Statistics) -> Finding:
         few = f"{len(rows)} samples for {clusters} Gaussians of {rows.shape[1]} dimensions: each describes its own few samples"
     bounded = f"{clusters} Gaussians, one a sample" if clusters == len(rows) else None
     unsettled = None if settled else f"the mixture has not settled in {STEPS} steps"
-    sampled = f"on {len(chosen)} of {statistics.n} samples" if len(chosen) < statistics.n else None
-    return min(value, 0.0), joined(few, bounded, unsettled, sampled)
+    return min(value, 0.0), joined(few, bounded, unsettled, said(statistics, chosen))
 
 
 nleep = Metric(_measure)

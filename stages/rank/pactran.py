@@ -14,29 +14,17 @@ most, or at ten a class where that is more, taken evenly; a bound depends on the
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.rank import softmax_regression
 from stages.rank.fisher import softmax
 from stages.rank.metric import Finding, Metric, joined
-from stages.rank.parc import evenly
-from stages.rank.statistics import Float, Statistics
+from stages.rank.sampling import evenly, on_axes, said
+from stages.rank.statistics import Statistics
 
 VARIANCE = 100.0  # of the prior, times d
 MOST = 1000
 A_CLASS = 10
 TOLERANCE = 1e-11
-
-
-def rows_on_axes(statistics: Statistics, chosen: NDArray[np.int64]) -> Float:
-    """Return the chosen rows on the principal axes of all [m, k], centred among themselves."""
-    if statistics.spectrum.left is not None:
-        rows = statistics.principal(len(statistics.spectrum.values))[chosen]
-    else:
-        right = statistics.spectrum.right
-        assert right is not None
-        rows = np.subtract(statistics.raw(chosen), statistics.mean, dtype=np.float64) @ right
-    return np.asarray(rows - rows.mean(axis=0))
 
 
 def _measure(statistics: Statistics) -> Finding:
@@ -48,7 +36,7 @@ def _measure(statistics: Statistics) -> Finding:
         loss, curvature = -float((shares * np.log(shares)).sum()), float((shares * (1 - shares)).sum())
         warning: str | None = "the features are constant"
     else:
-        rows = rows_on_axes(statistics, chosen)
+        rows = on_axes(statistics, chosen)
         found = softmax_regression.fit(rows, labels, classes, np.full(rows.shape[1], 1 / n), TOLERANCE)
         probabilities = softmax(rows @ found.weights + found.offsets)
         uncertain = (probabilities * (1 - probabilities)).sum(axis=1)
@@ -56,8 +44,7 @@ def _measure(statistics: Statistics) -> Finding:
         loss, curvature = found.value, float((uncertain * (1 + (rows**2).sum(axis=1))).mean())
         warning = None if found.converged else "the minimum was not reached: the bound is too loose"
     flatness = classes * VARIANCE / (2 * n) * float(np.log1p(n / (d * classes) * curvature))
-    sampled = f"on {n} of {statistics.n} samples" if n < statistics.n else None
-    return -(loss + flatness), joined(warning, sampled)
+    return -(loss + flatness), joined(warning, said(statistics, chosen))
 
 
 pactran_gauss = Metric(_measure)

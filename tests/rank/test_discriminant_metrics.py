@@ -20,7 +20,8 @@ from stages.rank import METRICS, Statistics, score_pool
 from stages.rank.__main__ import score_candidate
 from stages.rank.emms import emms_embeddings
 from stages.rank.fisher import largest_within
-from stages.rank.parc import evenly, spearman_of_two_groups
+from stages.rank.parc import spearman_of_two_groups
+from stages.rank.sampling import evenly
 from stages.tables import join_pools
 
 Inputs = tuple[NDArray, NDArray]
@@ -288,6 +289,7 @@ def test_emms_finds_the_best_mixture_of_embeddings() -> None:
     labels = np.arange(80) % 4
     alone = emms_embeddings(x, np.eye(4)[labels][:, :, None])[0]
     assert alone.value == pytest.approx(METRICS["emms"](x, labels).value, rel=1e-10)
+    assert alone.value == pytest.approx(METRICS["h_score"](x, labels).value / 3 - 1, rel=1e-10)
     constant = emms_embeddings(x, np.ones((80, 3, 1)))[0]
     assert constant.value == 0
     with pytest.raises(ValueError, match="label embeddings"):

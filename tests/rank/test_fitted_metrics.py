@@ -24,7 +24,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_score
 from stages.rank import METRICS, Statistics, lda, softmax_regression
 from stages.rank.linear_cv import folds
 from stages.rank.nleep import posteriors
-from stages.rank.parc import evenly
+from stages.rank.sampling import evenly
 
 Inputs = tuple[NDArray, NDArray]
 
