@@ -17,6 +17,7 @@ from stages.errors import InputProblem
 from stages.languages.shrink import moderate, towards_mean
 
 LEVEL = 0.95
+CLEARLY = 0.1  # of R2
 MOST_BEYOND = 100  # times the largest n measured; a goal further out is not promised
 
 CURVES = {
@@ -213,8 +214,16 @@ def _curve(
         **row, "offset": line.offset, "slope_per_decade": line.slope, "slope_low": low, "slope_high": high,
         "slope_alone": log.slope, "shrinkage": drawn, "r2_log": log.r2, "r2_linear": linear.r2 if linear else None,
         "r2_step": step.r2 if step else None, "n_for_goal": needed.n, "n_low": needed.low, "n_high": needed.high,
-        "warning": needed.warning,
+        "warning": "; ".join(filter(None, [needed.warning, _other_law(log, linear, step) if needed.n else None])) or None,
     }  # fmt: skip
+
+
+def _other_law(log: Line, linear: Line | None, step: Line | None) -> str | None:
+    """Say that the number comes from a law which fits worse than another one, by more than rounding and chance would do."""
+    fits = [(line.r2 or 0.0, name) for line, name in ((linear, "a line in n"), (step, "a step")) if line is not None]
+    if fits and max(fits)[0] > (log.r2 or 0.0) + CLEARLY:
+        return f"{max(fits)[1]} fits better than the logarithm (R2 {max(fits)[0]:.2f} against {log.r2 or 0.0:.2f})"
+    return None
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,11 @@ def test_a_planted_law_comes_back_exactly() -> None:
     ("shape", "law"), [("r2_linear", lambda n: 0.3 + 0.002 * n), ("r2_step", lambda n: 0.3 + 0.2 * (n > 0))]
 )
 def test_another_law_is_told_from_the_logarithm(shape: str, law: Callable[[float], float]) -> None:
-    row = fewshot_curve(table(law), goal=0.6).row(0, named=True)
+    row = fewshot_curve(table(law), goal=0.5).row(0, named=True)
     assert row[shape] == pytest.approx(1)
     assert row["r2_log"] < 0.95
+    assert row["n_for_goal"] > 0
+    assert ("fits better than the logarithm (R2 1.00 against 0." in (row["warning"] or "")) == (row["r2_log"] < 0.9)
 
 
 def test_slope_interval_covers_at_its_level_although_sources_share_draws() -> None:
