@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from stages.artifacts import tables
 from stages.languages.guards import BROKEN
 from stages.languages.predict import COVERAGE
 from stages.params import Params
+from stages.probe.expected import Expected, expected_error
 from stages.prune.savings import CONFIDENCE
 from stages.questions import CONTROLS, ENCODER, HEAD, MODES, SOURCE_DATA, SOURCE_LANGUAGE, SOURCE_SET, TARGET_EXAMPLES, picks
+from stages.trust import Choice, choices
 
 Row = dict[str, Any]
 
@@ -30,9 +32,10 @@ def main(settings: Params, _name: str) -> None:
     load, wanted = tables.load, settings.recommend
     scores = load("transferability")
     layers = {name: encoder.head_layer for name, encoder in settings.encoders.items()}
-    picked = picks(scores, wanted.metric)
+    chosen = choices(wanted.metric, settings.rank.metrics, scores, load("metric_verdicts"))
+    picked = picks(scores, {target: choice.metric for target, choice in chosen.items()})
     rows = [
-        *encoders(scores, load("finetuned"), load("agreement"), wanted.metric, layers),
+        *encoders(scores, load("finetuned"), load("layer_probes"), load("agreement"), chosen, layers),
         *heads(load("probe_curves"), load("probe_crossover"), picked, wanted.labels_at_hand, settings.probe.layer),
         *source_data(load("pruning_savings"), settings.prune.tolerance),
         *source_languages(load("source_languages"), load("language_warnings")),
@@ -50,35 +53,51 @@ def _answer(question: str, target: str, answer: str, evidence: str, margin: floa
 
 
 def encoders(
-    scores: pl.DataFrame, finetuned: pl.DataFrame, agreement: pl.DataFrame, metric: str, layers: dict[str, str]
+    scores: pl.DataFrame,
+    finetuned: pl.DataFrame,
+    probes: pl.DataFrame,
+    agreement: pl.DataFrame,
+    chosen: Mapping[str, Choice],
+    layers: Mapping[str, str],
 ) -> Iterator[Row]:
-    """Yield, per target, the encoder and layer that `metric` ranks first, and what fine-tuning says of that choice.
+    """Yield, per target, the encoder and layer that its metric ranks first, and what fine-tuning says of that choice.
 
-    `layers` names each encoder's head layer, of which the accuracies and the agreement are; a pick of another one says so.
+    Args:
+        scores: `transferability` rows.
+        finetuned: `finetuned` rows, which are of encoders.
+        probes: `layer_probes` rows, which are of layers.
+        agreement: `agreement` rows.
+        chosen: target -> the metric to go by.
+        layers: encoder -> its head layer, which `finetuned` in mode `linear` is of; a pick of another one says so.
     """
-    ranked = scores.filter(pl.col("metric") == metric).sort("target", "rank", nulls_last=True)
     truth = finetuned.group_by("target", "encoder", "mode").agg(pl.col("accuracy").mean())
-    picked = picks(scores, metric)
-    for (name,), group in ranked.group_by(["target"], maintain_order=True):
-        target, first = str(name), group.row(0, named=True)
+    heads = probes.group_by("target", "encoder", "layer").agg(pl.col("accuracy").mean())
+    for target, choice in sorted(chosen.items()):
+        metric = choice.metric
+        group = scores.filter((pl.col("target") == target) & (pl.col("metric") == metric)).sort("rank", nulls_last=True)
+        picked = picks(group, {target: metric})
         if target not in picked:
-            yield _answer(ENCODER, target, NO_ANSWER, f"{metric} is not defined for any encoder", None, first["warning"])
+            warning = None if group.is_empty() else group["warning"][0]
+            yield _answer(ENCODER, target, NO_ANSWER, f"{metric} is not defined for any encoder", None, warning)
             continue
+        first = group.row(0, named=True)
         encoder, layer = picked[target]
         others = group.filter((pl.col("encoder") != encoder) & pl.col("score").is_not_null())
         margin = abs(first["score"] - others["score"][0]) if len(others) else None
-        notes = [] if first["warning"] is None else [str(first["warning"])]
+        notes = [str(note) for note in (choice.warning, first["warning"]) if note is not None]
+        parts = [f"{metric} {first['score']:.3f}", *([] if choice.reason is None else [choice.reason])]
+        on_layer = _against_best(heads.filter(pl.col("target") == target), encoder, layer)
         if layer != layers[encoder]:
-            notes.append(f"accuracy and agreement are of layer {layers[encoder]}")
-        parts = [f"{metric} {first['score']:.3f}"]
+            if on_layer is None:
+                notes.append(f"accuracy and agreement are of layer {layers[encoder]}")
+            else:
+                parts.append(f"a linear head on this layer {on_layer}")
         for mode in truth.filter(pl.col("target") == target)["mode"].unique().sort():
-            of_mode = truth.filter((pl.col("target") == target) & (pl.col("mode") == mode)).sort(
-                "accuracy", "encoder", descending=[True, False]
-            )
-            got = of_mode.filter(pl.col("encoder") == encoder)["accuracy"]
-            best = of_mode.row(0, named=True)
-            if len(got):
-                parts.append(f"{mode} fine-tuning {got[0]:.3f} (best {best['accuracy']:.3f}, {best['encoder']})")
+            said = _against_best(truth.filter((pl.col("target") == target) & (pl.col("mode") == mode)), encoder)
+            if said is not None:
+                name = MODES.get(mode, mode)
+                parts.append(f"{name} {said}" if layer == layers[encoder] or mode != "linear" else
+                             f"{name} of layer {layers[encoder]} {said}")  # fmt: skip
         trust = agreement.filter((pl.col("target") == target) & (pl.col("metric") == metric)).sort("mode")
         for row in trust.iter_rows(named=True):
             if row["weighted_kendall"] is not None:
@@ -87,6 +106,16 @@ def encoders(
                 if row["ci_low"] is not None and row["ci_low"] <= 0:
                     notes.append(f"on {row['n_encoders']} encoders the agreement with {row['mode']} may be chance")
         yield _answer(ENCODER, target, f"{encoder}, layer {layer}", "; ".join(parts), margin, "; ".join(notes) or None)
+
+
+def _against_best(truth: pl.DataFrame, encoder: str, layer: str | None = None) -> str | None:
+    """Return the accuracy of one encoder, or of one of its layers, and the best of all, in words; None where it has none."""
+    mine = truth.filter((pl.col("encoder") == encoder) & (pl.lit(True) if layer is None else pl.col("layer") == layer))
+    if mine.is_empty():
+        return None
+    keys = ["encoder"] if layer is None else ["encoder", "layer"]
+    best = truth.sort("accuracy", *keys, descending=[True] + [False] * len(keys)).row(0, named=True)
+    return f"{mine['accuracy'][0]:.3f} (best {best['accuracy']:.3f}, {' '.join(best[key] for key in keys)})"
 
 
 def errors_at(curve: pl.DataFrame, m: int) -> dict[int, float]:
@@ -131,7 +160,10 @@ def heads(
         crossing = crossover.filter((pl.col("target") == target) & (pl.col("encoder") == encoder)).row(0, named=True)
         low, high = int(mine["m"].min()), int(mine["m"].max())  # type: ignore[arg-type]  # m is never null
         evidence = f"on {encoder}, layer {layer}, at {labels:,} labels: "
-        evidence += ", ".join(f"{HEAD_NAMES.get(head, head)} error {errors[head]:.3f}" for head in order)
+        evidence += ", ".join(
+            f"{HEAD_NAMES.get(head, head)} error {errors[head]:.3f}{_interval(expected_error(mine, head, labels))}"
+            for head in order
+        )
         if labels < high:
             later, error, at = _with_more(mine, min(MORE * labels, high))
             evidence += f"; with {at:,} labels {HEAD_NAMES.get(later, later)} error {error:.3f}"
@@ -151,6 +183,11 @@ def heads(
         if len(order) > 1:
             notes += _doubt(by_head[order[0]], by_head[order[1]], HEAD_NAMES.get(order[1], order[1]))
         yield _answer(HEAD, target, answer, evidence, margin, "; ".join(notes) or None)
+
+
+def _interval(expected: Expected | None) -> str:
+    """Write the interval of an expected error, where there is one."""
+    return "" if expected is None or expected.low is None else f" [{expected.low:.3f}, {expected.high:.3f}]"
 
 
 def _with_more(curves: pl.DataFrame, labels: int) -> tuple[str, float, int]:

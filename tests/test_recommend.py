@@ -15,6 +15,7 @@ from stages.probe import learning_curves
 from stages.prune import smallest_fraction
 from stages.questions import picks
 from stages.rank.agreement import agreement as agreement_of
+from stages.trust import Choice
 
 HEADS = {"a": "pooled", "b": "pooled"}
 
@@ -47,6 +48,10 @@ FINETUNED = pl.DataFrame(
 )
 
 
+PROBES = pl.DataFrame(schema={"target": pl.String, "encoder": pl.String, "layer": pl.String, "accuracy": pl.Float64})
+CHOSEN = {"t": Choice("logme", None, None)}
+
+
 def agreement(low: float | None) -> pl.DataFrame:
     row = {
         "target": "t",
@@ -61,7 +66,7 @@ def agreement(low: float | None) -> pl.DataFrame:
 
 
 def test_the_first_encoder_with_its_truth_and_margin() -> None:
-    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(0.1), "logme", HEADS)
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, PROBES, agreement(0.1), CHOSEN, HEADS)
     assert row["answer"] == "a, layer pooled"
     assert row["margin"] == pytest.approx(0.3)
     assert "full fine-tuning 0.850 (best 0.930, b)" in row["evidence"]
@@ -70,16 +75,16 @@ def test_the_first_encoder_with_its_truth_and_margin() -> None:
 
 
 def test_doubt_is_told() -> None:
-    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(-0.2), "logme", HEADS)
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, PROBES, agreement(-0.2), CHOSEN, HEADS)
     assert "may be chance" in row["warning"]
 
 
 def test_a_metric_without_values_gives_no_answer_to_either_question() -> None:
     undefined = scores(a=None, b=None)
-    (row,) = recommend.encoders(undefined, FINETUNED, agreement(None), "logme", HEADS)
+    (row,) = recommend.encoders(undefined, FINETUNED, PROBES, agreement(None), CHOSEN, HEADS)
     assert row["answer"] == "no answer"
     assert row["margin"] is None
-    assert picks(undefined, "logme") == {}
+    assert picks(undefined, {"t": "logme"}) == {}
     (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, {}, 300, "pooled")
     assert (row["target"], row["answer"]) == ("t", "no answer")
     assert "not defined" in row["evidence"]
@@ -87,13 +92,35 @@ def test_a_metric_without_values_gives_no_answer_to_either_question() -> None:
 
 def test_an_intermediate_layer_is_told_from_the_one_that_the_accuracy_is_of() -> None:
     table = scores(a=0.7, b=0.4).with_columns(layer=pl.lit("stages.1"))
-    assert picks(table, "logme") == {"t": ("a", "stages.1")}
-    (row,) = recommend.encoders(table, FINETUNED, agreement(0.1), "logme", HEADS)
+    assert picks(table, {"t": "logme"}) == {"t": ("a", "stages.1")}
+    (row,) = recommend.encoders(table, FINETUNED, PROBES, agreement(0.1), CHOSEN, HEADS)
     assert row["answer"] == "a, layer stages.1"
     assert row["warning"] == "accuracy and agreement are of layer pooled"
-    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, picks(table, "logme"), 300, "pooled")
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, picks(table, {"t": "logme"}), 300, "pooled")
     assert "on a, layer pooled, at 300 labels" in row["evidence"]
     assert "the picked layer is stages.1" in row["warning"]
+
+
+def test_the_accuracy_of_an_intermediate_layer_is_told_where_it_is_measured() -> None:
+    table = scores(a=0.7, b=0.4).with_columns(layer=pl.lit("stages.1"))
+    measured = pl.DataFrame(
+        {
+            "target": ["t"] * 3,
+            "encoder": ["a", "a", "b"],
+            "layer": ["stages.1", "stages.1", "pooled"],
+            "accuracy": [0.6, 0.7, 0.8],
+        }
+    )
+    (row,) = recommend.encoders(table, FINETUNED, measured, agreement(0.1), CHOSEN, HEADS)
+    assert "a linear head on this layer 0.650 (best 0.800, b pooled)" in row["evidence"]
+    assert row["warning"] is None
+
+
+def test_the_reason_and_the_doubt_of_the_metric_are_told() -> None:
+    chosen = {"t": Choice("logme", "logme agrees best", "logme is not shown to be better than chance")}
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, PROBES, agreement(0.1), chosen, HEADS)
+    assert "logme agrees best" in row["evidence"]
+    assert row["warning"] == "logme is not shown to be better than chance"
 
 
 def curve(head: str, errors: dict[int, float], apart: float = 0.0) -> pl.DataFrame:

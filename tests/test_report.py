@@ -29,6 +29,7 @@ from stages.report import Results, extract, language_figures, probe, prune, rank
 from stages.report.metrics import metrics
 from stages.report.page import page as page_of
 from stages.report.thumbnails import thumbnails
+from stages.tables import profiles
 
 ENCODERS = {"big": 0.9, "small": 0.6}
 TARGETS = ("digits", "other")
@@ -107,6 +108,7 @@ def results(settings: Params) -> Results:
             "higher_is_better": True,
             "n": 10,
             "d": 2,
+            "n_classes": 2,
             "warning": None,
         }
         for target, encoder in pairs
@@ -127,10 +129,28 @@ def results(settings: Params) -> Results:
         for seed in (0, 1)
     ]
     agreement = [
-        {"target": target, "metric": "logme", "mode": mode, "n_encoders": 2, "weighted_kendall": tau, "top1_regret": 0.02}
+        {
+            "target": target,
+            "metric": "logme",
+            "mode": mode,
+            "n_encoders": 2,
+            "n_candidates": 2,
+            "weighted_kendall": tau,
+            "top1_regret": 0.02,
+        }
         for target in TARGETS
         for mode, tau in (("full", 0.25), ("linear", 0.75))
     ]
+    probes = [
+        {"target": target, "encoder": encoder, "layer": layer, "seed": seed, "depth": depth, "d": 2, "accuracy": accuracy}
+        for target, encoder in pairs
+        for layer, depth, accuracy in (("pooled", 1.0, ENCODERS[encoder]), ("stages.1", 0.5, 0.4))
+        for seed in (0, 1)
+    ]
+    verdicts = [
+        {"aspect": "all", "level": "all targets", "metric": "logme", "n_targets": 2, "n_comparisons": 4, "n_encoders": 2,
+         "place": 1, "weighted_kendall": 0.5, "verdict": "too few encoders"}
+    ]  # fmt: skip
     curves = [
         {
             "target": target,
@@ -201,7 +221,7 @@ def results(settings: Params) -> Results:
             {
                 "task": row["task"],
                 "split_protocol": "leave_one_target_out",
-                "model": "chosen",
+                "model": "chosen_by_regret",
                 "in_set": True,
                 "source": row["source"],
                 "target": row["target"],
@@ -215,7 +235,10 @@ def results(settings: Params) -> Results:
     found: Results = {
         "transferability": frame("transferability", scores),
         "finetuned": frame("finetuned", finetuned),
+        "layer_probes": frame("layer_probes", probes),
+        "layer_profiles": profiles(frame("transferability", scores), frame("layer_probes", probes)),
         "agreement": frame("agreement", agreement),
+        "metric_verdicts": frame("metric_verdicts", verdicts),
         "pruning_scores": frame("pruning_scores", []),
         "pruning_outcomes": outcomes(("glyphs", "digits"), ("glyphs", "other")),
         "pruning_savings": smallest_fraction(
@@ -259,9 +282,9 @@ def sentences(settings: Params, results: Results) -> dict[str, str]:
 
 def test_the_sentences_say_what_the_tables_say(settings: Params, results: Results) -> None:
     said = sentences(settings, results)
-    assert "head layers of 2 encoders" in said["rank"]
-    assert "full fine-tuning at a weighted Kendall of 0.250" in said["rank"]
-    assert "linear fine-tuning at a weighted Kendall of 0.750" in said["rank"]
+    assert "No metric of 1 is shown to agree with fine-tuning better than chance over 2 targets and 2 encoders" in said["rank"]
+    assert "full 0.250, first pick 0.020 below the best" in said["rank"]
+    assert "linear 0.750" in said["rank"]
     for pair in ("glyphs for digits", "glyphs for other"):
         assert f"{pair}: with a linear head the full source gives 0.900" in said["prune"]
     assert said["prune"].count("50% [50%] by mapping") == 2
@@ -391,11 +414,29 @@ def test_a_large_picture_becomes_a_small_one(write_params: Callable[..., Path]) 
     assert picture.size == (56, 14)
 
 
-def test_the_scatter_keeps_head_layers_alone(results: Results) -> None:
+def test_the_scatter_has_head_layers_and_in_their_own_mode_the_others(results: Results) -> None:
     layers = {"big": "pooled", "small": "stages.1"}
-    rows = values(rank.score_against_accuracy(results["transferability"], results["finetuned"], "logme", layers))
-    assert {(row["encoder"], row["layer"]) for row in rows} == set(layers.items())
-    assert len(rows) == 2 * 2 * 2  # targets, encoders, modes
+    rows = rank.compared(results["transferability"], results["finetuned"], results["layer_probes"], layers)
+    heads = rows.filter(pl.col("mode") != "layers")
+    assert set(heads.select("encoder", "layer").iter_rows()) == set(layers.items())
+    assert len(heads) == 2 * 2 * 2  # targets, encoders, modes
+    others = rows.filter(pl.col("mode") == "layers")
+    assert set(others.select("encoder", "layer").iter_rows()) == {("big", "stages.1"), ("small", "pooled")}
+    drawn = values(rank.score_against_accuracy(rows, results["agreement"], "logme"))
+    said = [row["said"] for row in drawn if row["said"]]
+    assert said == ["tau full 0.25 · linear 0.75"] * 2  # once a target
+
+
+def test_the_leaderboard_has_all_candidates_in_the_order_of_the_metric(results: Results) -> None:
+    points = rank.compared(
+        results["transferability"], results["finetuned"], results["layer_probes"], dict.fromkeys(ENCODERS, "pooled")
+    )
+    rows = rank.leaderboard("digits", "logme", results["transferability"], points).rows
+    assert rows.select("encoder", "layer", "logme rank").rows() == [
+        ("big", "pooled", 1), ("big", "stages.1", 2), ("small", "pooled", 3), ("small", "stages.1", 4),
+    ]  # fmt: skip
+    assert rows["linear"].to_list() == pytest.approx([0.895, 0.4, 0.595, 0.4])
+    assert rows["full"].to_list() == [pytest.approx(0.895), None, pytest.approx(0.595), None]
 
 
 @pytest.mark.parametrize("few", [0, 1])
@@ -404,7 +445,12 @@ def test_every_figure_is_made_of_few_rows(results: Results, few: int) -> None:
     picked = {"digits": "big"} if few else {}
     for chart in (
         extract.head_accuracy(cut["finetuned"]),
-        rank.score_against_accuracy(cut["transferability"], cut["finetuned"], "logme", {"big": "pooled"} if few else {}),
+        rank.score_against_accuracy(
+            rank.compared(cut["transferability"], cut["finetuned"], cut["layer_probes"], {"big": "pooled"} if few else {}),
+            cut["agreement"],
+            "logme",
+        ),
+        rank.layer_profile(cut["layer_profiles"]),
         rank.agreement(cut["agreement"]),
         prune.accuracy(cut["pruning_outcomes"]),
         prune.steps_saved(cut["pruning_outcomes"], 0.01),

@@ -17,7 +17,7 @@ from stages.languages.design import Pairs
 from stages.languages.holdout import Calibration, HeldOut
 
 MOST = 3
-DRAWS = 20  # sets of anchors drawn for each target, all sources as likely
+DRAWS = 10  # sets of anchors drawn for each target, all sources as likely
 
 ANCHORS = {"n_anchors": pl.Int64, "n_targets": pl.Int64, "mae": pl.Float64, "r2": pl.Float64, "coverage": pl.Float64,
            "width": pl.Float64}  # fmt: skip
@@ -41,63 +41,79 @@ def share(calibration: Calibration, k: int) -> float:
     return k * between / (k * between + within) if k else 0.0
 
 
+def _in_rows(targets: NDArray[np.int64], *columns: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+    """Return the targets and the columns as [targets, most sources of one], NaN beyond a target's own."""
+    names, index, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    order = np.argsort(index, kind="stable")
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    made = []
+    for column in columns:
+        padded = np.full((len(names), int(counts.max(initial=0))), np.nan)
+        padded[index[order], place] = column[order]
+        made.append(padded)
+    return names, made
+
+
 def _errors(
-    predicted: NDArray[np.float64], scores: NDArray[np.float64], k: int, part: float, rng: np.random.Generator
+    predicted: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    k: int,
+    part: NDArray[np.float64] | float,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the errors [draws, n - k] of one target's other sources [n] after each draw of `k` anchors."""
-    order = rng.random((DRAWS, len(scores))).argsort(axis=1)
+    """Return the errors [draws, targets, sources] after each draw of `k` anchors, NaN for anchors and where nothing was asked.
+
+    predicted and scores are [targets, sources], part a number or [targets, 1]. A target of no more than `k` sources has none.
+    """
     errors = scores - predicted
-    shift = part * errors[order[:, :k]].mean(axis=1, keepdims=True) if k else np.zeros((DRAWS, 1))
-    rest = order[:, k:]
-    return np.asarray(scores[rest] - np.clip(predicted[rest] + shift, 0.0, 1.0))
+    if not k:
+        return np.asarray(errors)[None]
+    there = np.isfinite(errors)
+    keys = np.where(there, rng.random((DRAWS, *errors.shape)), np.inf)
+    anchor = there & (keys.argsort(axis=2).argsort(axis=2) < k)
+    mean = np.where(anchor, errors, 0.0).sum(axis=2, keepdims=True) / k
+    left = scores - np.clip(predicted + part * mean, 0.0, 1.0)
+    return np.asarray(np.where(there & ~anchor & (there.sum(axis=1) > k)[:, None], left, np.nan))
 
 
 def half_width(calibration: Calibration, k: int, coverage: float) -> float | None:
     """Return the half-width of the intervals around predictions shifted by `k` anchors, None where targets are too few."""
-    part, rng = share(calibration, k), np.random.default_rng(k)  # which anchors are drawn matters to nobody: any stream will do
-    found, groups = [np.empty(0)], [np.empty(0, dtype=np.int64)]
-    for target in np.unique(calibration.targets):
-        rows = calibration.targets == target
-        if rows.sum() > k:
-            errors = _errors(calibration.predicted[rows], calibration.scores[rows], k, part, rng).ravel()
-            found.append(np.abs(errors))
-            groups.append(np.full(len(errors), target))
-    return conformal.half_width(np.concatenate(found), np.concatenate(groups), coverage)
+    rng = np.random.default_rng(k)  # which anchors are drawn matters to nobody: any stream will do
+    names, (predicted, scores) = _in_rows(calibration.targets, calibration.predicted, calibration.scores)
+    errors = np.abs(_errors(predicted, scores, k, share(calibration, k), rng))
+    known = np.isfinite(errors)
+    groups = np.broadcast_to(names[None, :, None], errors.shape)
+    return conformal.half_width(errors[known], groups[known], coverage)
 
 
 def with_anchors(every: Pairs, held: HeldOut, coverage: float, rng: np.random.Generator) -> pl.DataFrame:
     """Return n_anchors 0 to 3, n_targets, mae, r2, coverage, width of a model under a protocol that knows no target.
 
-    Every target with more than three sources is asked for its other sources after each of twenty draws of anchors. R2 is
-    against the mean of the scores asked.
+    Every target with more than three sources is asked for its other sources after each of ten draws of anchors; targets
+    count equally. R2 is against the mean of the scores asked.
     """
     answered = np.isfinite(held.predicted)
-    rows = []
+    columns = (held.predicted[answered], every.scores[answered], held.block[answered].astype(np.float64))
+    names, (predicted, scores, blocks) = _in_rows(every.target[answered], *columns)
+    enough = np.isfinite(predicted).sum(axis=1) > MOST if len(names) else np.empty(0, dtype=np.bool_)
+    predicted, scores = predicted[enough], scores[enough]
+    block = blocks[enough, 0].astype(np.int64) if enough.any() else np.empty(0, dtype=np.int64)
+    spread = np.nanmean((scores - np.nanmean(scores)) ** 2) if enough.any() else 0.0
+    rows: list[tuple[int, int, float | None, float | None, float | None, float | None]] = []
     for k in range(MOST + 1):
-        blocks = [(share(calibration, k), half_width(calibration, k, coverage)) for calibration in held.calibrations]
-        squares, spread, errors, inside, widths, n_targets = 0.0, 0.0, [], [], [], 0
-        centre = float(every.scores[answered].mean()) if answered.any() else 0.0
-        for target in np.unique(every.target[answered]):
-            mine = answered & (every.target == target)
-            if mine.sum() <= MOST:
-                continue
-            n_targets += 1
-            part, half = blocks[held.block[mine][0]]
-            of_target = _errors(held.predicted[mine], every.scores[mine], k, part, rng)
-            weight = 1.0 / of_target.size * mine.sum()
-            squares += weight * float((of_target**2).sum())
-            spread += float(((every.scores[mine] - centre) ** 2).sum())
-            errors.append(np.abs(of_target).mean())
-            if half is not None:
-                inside.append((np.abs(of_target) <= half + 1e-12).mean())
-                widths.append(2 * half)
-        r2 = 1 - squares / spread if spread > 1e-12 else None
-        rows.append((k, n_targets, _mean(errors), r2, _mean(inside), _mean(widths)))
+        part = np.array([share(calibration, k) for calibration in held.calibrations])[block][:, None]
+        widths = [half_width(calibration, k, coverage) for calibration in held.calibrations]
+        half = np.array([np.nan if width is None else width for width in widths])[block]
+        if not enough.any():
+            rows.append((k, 0, None, None, None, None))
+            continue
+        errors = np.abs(_errors(predicted, scores, k, part, rng))
+        r2 = 1 - float(np.nanmean(errors**2)) / spread if spread > 1e-12 else None
+        told = np.isfinite(half)
+        inside = np.nanmean(np.where(np.isfinite(errors), errors <= half[None, :, None] + 1e-12, np.nan)[:, told], axis=(0, 2))
+        covered, wide = (float(inside.mean()), float(2 * half[told].mean())) if told.any() else (None, None)
+        rows.append((k, int(enough.sum()), float(np.nanmean(errors, axis=(0, 2)).mean()), r2, covered, wide))
     return pl.DataFrame(rows, schema=ANCHORS, orient="row")
-
-
-def _mean(values: list[float]) -> float | None:
-    return float(np.mean(values)) if values else None
 
 
 def anchor_table(

@@ -92,6 +92,13 @@ class Pairs:
         source, target, scores = self.source[mask], self.target[mask], self.scores[mask]
         return replace(self, source=source, target=target, features=self.features[mask], scores=scores)
 
+    def mean(self, asked: Pairs, side: str) -> NDArray[np.float64]:
+        """Return the mean of these scores over each asked pair's source, or target, [n]; NaN where there are none."""
+        size = max(len(self.languages), len(asked.languages))
+        mine, wanted = (self.source, asked.source) if side == "source" else (self.target, asked.target)
+        total, count = (np.bincount(mine, weights, size)[wanted] for weights in (self.scores, None))
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
     def mean_of_others(self, asked: Pairs, side: str) -> NDArray[np.float64]:
         """Return the mean of these scores over each asked pair's source, or target ("target"), [n]; NaN where there are none.
 

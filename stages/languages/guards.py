@@ -13,6 +13,7 @@ LOW_EVERYWHERE = 0.9  # share of its targets on which a broken source is among t
 LEAST_SOURCES = 5
 NARROW = 0.02  # spread of a target's sources, in score, that is no choice
 CEILING = 0.95
+BEYOND = 1.0  # times the width of the other targets' range
 BROKEN, SATURATED, OUTSIDE = "broken_source", "saturated_task", "target_out_of_range"
 
 WARNINGS = {"task": pl.String, "kind": pl.String, "subject": pl.String, "detail": pl.String}
@@ -98,26 +99,26 @@ def saturated_tasks(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def strange_targets(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return the targets whose features are unlike those of every other target, so that models extrapolate.
+    """Return the targets that lie outside the range of all others, so that models extrapolate when they are asked.
 
-    A target's profile is the mean of its pairs' features, standardised over targets; strange is one whose distance to the
-    nearest other profile lies five robust deviations above the median of these distances.
+    Of each feature a target has the mean over its pairs. Outside is what lies beyond the others' range by more than its
+    width: some language is always the first or the last, and only one far from the next is unlike them.
     """
     found = []
     for (task,), rows in zero_shot(pairs).group_by("task", maintain_order=True):
         every = Pairs.of(rows)
         names, profiles = _profiles(every)
-        if len(names) < LEAST_SOURCES or not profiles.shape[1]:
+        if len(names) < LEAST_SOURCES:
             continue
-        spread = profiles.std(axis=0)
-        profiles = (profiles - profiles.mean(axis=0)) / np.where(spread > 1e-12, spread, np.inf)
-        apart = np.sqrt(((profiles[:, None] - profiles[None]) ** 2).sum(axis=2))
-        np.fill_diagonal(apart, np.inf)
-        near = apart.min(axis=1)
-        for place in np.flatnonzero(deviations(near) > FAR):
-            feature = every.names[int(np.argmax(np.abs(profiles[place])))]
-            detail = f"{near[place] / np.median(near):.1f} times as far from the next target as usual, most of all by {feature}"
-            found.append((str(task), OUTSIDE, str(names[place]), detail))
+        for place, name in enumerate(names.tolist()):
+            others = np.delete(profiles, place, axis=0)
+            low, high = others.min(axis=0), others.max(axis=0)
+            beyond = np.maximum(low - profiles[place], profiles[place] - high)
+            scale = np.maximum(np.abs(high), np.abs(low)) * 1e-9 + 1e-12  # rounding of equal values
+            outside = np.flatnonzero(beyond > np.maximum(BEYOND * (high - low), scale))
+            if len(outside):
+                span = [f"{every.names[i]} is {profiles[place, i]:.3g}, others {low[i]:.3g} to {high[i]:.3g}" for i in outside]
+                found.append((str(task), OUTSIDE, name, "; ".join(span)))
     return pl.DataFrame(found, schema=WARNINGS, orient="row").sort("task", "subject")
 
 

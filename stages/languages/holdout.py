@@ -7,7 +7,7 @@ units: nested cross-validation would take K fits for each unit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,7 +20,8 @@ from stages.languages.protocols import Split
 
 BLOCKS = 8
 LEAST_UNITS = 2  # that must be left to fit on
-CHOSEN = "chosen"  # the model that the calibration prefers, a candidate among all candidates of all models
+CHOSEN = "chosen"  # of all candidates of all models the one with the least squared error in calibration
+BY_REGRET = "chosen_by_regret"  # the one whose first source costs least there
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One model under one protocol: predictions [n], NaN where there is no answer, and each block's calibration."""
+    """One model under one protocol: predictions [n], NaN where there is no answer, and each block's calibration.
+
+    `ranks` says whether the protocol knows nothing of the target, so that its sources can be ranked.
+    """
 
     predicted: NDArray[np.float64]
     block: NDArray[np.int64]  # [n], -1 where a pair is never asked
     calibrations: list[Calibration]
+    ranks: bool
 
 
 def in_blocks(split: Split, most: int = BLOCKS) -> list[NDArray[np.int64]]:
@@ -86,7 +91,7 @@ class _Candidates:
 
 
 def hold_out(pairs: Pairs, split: Split, fits: Mapping[str, Fit], *, blocks: int = BLOCKS) -> dict[str, HeldOut]:
-    """Return each model's predictions of all pairs that the protocol asks, and those of `chosen`.
+    """Return each model's predictions of all pairs that the protocol asks, and those of the ones chosen.
 
     A unit is left without an answer where fewer than two others would be seen.
     """
@@ -164,18 +169,44 @@ def _assemble(
 ) -> dict[str, HeldOut]:
     block_of = _blocks_of(split, grouped)
     names = list(outer)
-    columns = {name: [name] for name in names} | ({CHOSEN: names} if names else {})
+    columns = {name: [name] for name in names}
+    if names:
+        columns[CHOSEN] = names
+        if split.ranks:
+            columns[BY_REGRET] = names
     result = {}
     for label, members in columns.items():
         of_outer = np.vstack([outer[name] for name in members])
+        loss = regrets if label == BY_REGRET else squares
         predicted, calibrations = np.full(len(pairs), np.nan), []
         for block in range(len(grouped)):
             rows = block_of == block
-            calibration = _calibrate(pairs, split, block_of, inner[block], members, of_outer[:, rows])
+            calibration = _calibrate(pairs, split, block_of, inner[block], members, of_outer[:, rows], loss)
             calibrations.append(calibration)
             predicted[rows] = of_outer[calibration.candidate, rows]
-        result[label] = HeldOut(predicted, block_of, calibrations)
+        result[label] = HeldOut(predicted, block_of, calibrations, split.ranks)
     return result
+
+
+Loss = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
+
+
+def squares(values: NDArray[np.float64], scores: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the squared errors [c, n] of predictions [c, n]."""
+    return np.asarray((values - scores) ** 2)
+
+
+def regrets(values: NDArray[np.float64], scores: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what taking each target's first prediction costs [c, n], at the first pair of the target and 0 at its others.
+
+    Sources predicted alike cost their mean, so that a model which cannot tell sources apart is not lucky.
+    """
+    found = np.zeros_like(values)
+    for target in np.unique(targets):
+        rows = np.flatnonzero(targets == target)
+        first = values[:, rows] >= values[:, rows].max(axis=1, keepdims=True) - 1e-12
+        found[:, rows[0]] = scores[rows].max() - (first * scores[rows]).sum(axis=1) / np.maximum(first.sum(axis=1), 1)
+    return found
 
 
 def _calibrate(
@@ -185,26 +216,23 @@ def _calibrate(
     inner: dict[str, NDArray[np.float64]],
     members: list[str],
     outer: NDArray[np.float64],
+    loss: Loss = squares,
 ) -> Calibration:
-    """Choose a candidate by the squared error on the other blocks, and judge each of these blocks by a choice made without it.
+    """Choose a candidate by its loss on the other blocks, and judge each of these blocks by a choice made without it.
 
     A model that has no answer for some pair cannot be chosen for all, unless there is no other.
     """
-    values = np.vstack([inner[name] for name in members]) if inner else np.empty((1, len(pairs))) * np.nan
+    values = np.vstack([inner[name] for name in members]) if inner else np.full((1, len(pairs)), np.nan)
     rows = np.flatnonzero(np.isfinite(values).any(axis=0))
     values, blocks = values[:, rows], block_of[rows]
-    answers = np.isfinite(values).all(axis=1) & np.isfinite(outer).all(axis=1)
-    squared = np.nan_to_num((values - pairs.scores[rows]) ** 2)
+    silent = ~(np.isfinite(values).all(axis=1) & np.isfinite(outer).all(axis=1))
     of_block = np.zeros((len(values), int(block_of.max()) + 1))  # (candidates, blocks)
-    np.add.at(of_block.T, blocks, squared.T)
-    if answers.any():
-        of_block[~answers] = np.inf
-    total = of_block.sum(axis=1)
-    picked = np.argmin(
-        np.where(np.isinf(of_block), np.inf, total[:, None] - np.where(np.isinf(of_block), 0.0, of_block)), axis=0
-    )[blocks]
+    np.add.at(of_block.T, blocks, np.nan_to_num(loss(values, pairs.scores[rows], pairs.target[rows])).T)
+    total = of_block.sum(axis=1, keepdims=True)
+    bar = np.where(silent & ~silent.all(), np.inf, 0.0)[:, None]
+    picked = np.argmin(total - of_block + bar, axis=0)[blocks]
     predicted = values[picked, np.arange(len(rows))]
     answered = np.isfinite(predicted)
     rows, predicted = rows[answered], predicted[answered]
     columns = (pairs.scores[rows], pairs.source[rows], pairs.target[rows], split.group[rows])
-    return Calibration(predicted, *columns, int(np.argmin(total)))
+    return Calibration(predicted, *columns, int(np.argmin(total + bar)))

@@ -1,43 +1,19 @@
 """Sources that are mixtures of languages: {language: training examples}, as in few-shot and multilingual training.
 
-A mixture has a feature for each way in which its languages may count: their mean distance to the target by examples, the nearest
-one's, and the examples that remain when each counts less the farther it is, in tenfolds.
+A mixture has a feature for each way in which its languages may count: their mean distance to the target by examples, the
+nearest one's, and the examples that remain when each counts less the farther it is, in tenfolds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.errors import InputProblem
-
 Distance = Callable[[str, str], float | None]
 REACH = (0.1, 0.3)  # distances at which an example counts 1/e, in units of the distance, which are 0 to 1
-
-
-def parse(mixture: str) -> dict[str, int]:
-    """Return language -> examples of a mixture written as JSON or as `en:1000+es:50`; languages without examples are dropped.
-
-    Raises:
-        InputProblem: it is neither, or a number of examples is not a whole number >= 0.
-    """
-    try:
-        if mixture.lstrip().startswith("{"):
-            found = {str(language): int(n) for language, n in json.loads(mixture).items()}
-        else:
-            parts = [part.partition(":") for part in mixture.split("+")]
-            found = {language.strip(): int(n) if colon else 1 for language, colon, n in parts}
-    except (ValueError, TypeError, AttributeError):
-        found = {"": -1}
-    if any(n < 0 or not language for language, n in found.items()):
-        raise InputProblem(
-            f"{mixture!r} is no mixture", where="column `source`", next_step='write {"en": 1000, "es": 50} or en:1000+es:50'
-        )
-    return {language: n for language, n in found.items() if n > 0}
 
 
 def mixture_features(
@@ -56,8 +32,9 @@ def mixture_features(
         by_language: whether the examples of every language are a feature of their own, which tells most where the targets are
             known and mixtures are many.
 
-    Columns: `log_source_examples`, `log_target_examples` (log10(1 + n)), `n_source_languages`; for every distance `<x>_distance`
-    (mean by examples), `<x>_nearest` and `<x>_reach_0_1`, `<x>_reach_0_3`; null where no language's distance is known.
+    Columns: `log_source_examples`, `log_target_examples` (log10(1 + n)), `n_source_languages`; for every distance
+    `<x>_distance` (mean by examples), `<x>_nearest`, `<x>_reach_0_1` and `<x>_reach_0_3`; null where no language's distance
+    is known.
     """
     languages = sorted({language for mixture in mixtures for language in mixture})
     place = {language: i for i, language in enumerate(languages)}
@@ -75,7 +52,8 @@ def mixture_features(
     }
     for name, distance in distances.items():
         table = np.array([[_number(distance(source, target)) for source in languages] for target in names])
-        columns |= _of_distance(name.removesuffix("_distance"), examples, table.reshape(len(names), len(languages))[of_target])
+        apart = table.reshape(len(names), len(languages))[of_target]
+        columns |= _of_distance(name.removesuffix("_distance"), examples, apart)
     if by_language:
         columns |= {f"log_examples_{language}": np.log10(1 + examples[:, i]) for language, i in place.items()}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)).with_columns(pl.all().fill_nan(None))

@@ -3,6 +3,8 @@
 `leave_one_target_out` is the honest default for a language that nobody measured; `leave_one_family_out` asks what remains where
 no relative was measured either; `seen_target` asks for a new source of a measured target; `optimistic` deals out single pairs
 at random, so that everything about both languages was seen: it is printed only to show how much it flatters.
+
+A mix of languages is a source of its own: that it holds the target's language tells nothing of the target's scores.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ class Split:
     involves: NDArray[np.bool_]
     group: NDArray[np.int64]
     means: tuple[str, ...]
+
+    @property
+    def ranks(self) -> bool:
+        """Return whether nothing of the target is known, so that its sources are there to be ranked."""
+        return "target" not in self.means
 
     @property
     def n_units(self) -> int:

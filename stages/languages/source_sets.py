@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from stages.errors import InputProblem, nearest
-from stages.languages.holdout import CHOSEN
+from stages.languages.holdout import BY_REGRET
 from stages.languages.predict import PROTOCOL
 
 MOST_SETS = 50_000  # that are tried one by one for the exact answer
@@ -141,7 +141,7 @@ def offers(
     predictions: pl.DataFrame,
     distances: pl.DataFrame,
     *,
-    model: str = CHOSEN,
+    model: str = BY_REGRET,
     targets: Sequence[str] = (),
     sources: Sequence[str] = (),
     costs: Mapping[str, float] | None = None,

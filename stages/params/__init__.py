@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stages.errors import InputProblem, nearest
-from stages.params.answers import Recommend, Schedule
+from stages.params.answers import AUTO, Recommend, Schedule
 from stages.params.data import DatasetEntry, Datasets, Ingest
 from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
 from stages.params.explain import explain
@@ -131,11 +131,13 @@ class Params(Section):
                 raise ValueError(
                     f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; {nearest(self.probe.layer, encoder.layers)}"
                 )
-        if self.recommend.metric not in self.rank.metrics:
+        if self.recommend.metric not in (AUTO, *self.rank.metrics):
             raise ValueError(
                 f"recommend.metric: {self.recommend.metric!r} is not computed; "
-                f"{nearest(self.recommend.metric, self.rank.metrics)}"
+                f"{nearest(self.recommend.metric, [AUTO, *self.rank.metrics])}"
             )
+        if not self.finetune.modes and self.rank.accuracies is None:
+            raise ValueError("finetune.modes: is empty, and rank.accuracies names no accuracies that are known; give one")
         return self
 
 

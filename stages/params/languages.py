@@ -39,7 +39,7 @@ class Languages(Section):
     goal: float = Field(default=0.8, gt=0, lt=1)  # the score that n_for_goal aims at
     models: Once[str] = []  # all registered ones, and `nearest_<x>` for each distance
     protocols: Once[str] = ["leave_one_target_out", "leave_one_family_out", "seen_target", "optimistic"]
-    ranker: str = "chosen"  # the model whose order of sources is the answer
+    ranker: str = "chosen_by_regret"  # the model whose order of sources is the answer
     serve: Serve = Serve()
 
     @model_validator(mode="after")
@@ -50,6 +50,6 @@ class Languages(Section):
             raise ValueError("texts: belongs to a `table`, and there is none; the measured tasks have texts of their own")
         if NEEDED not in self.protocols:
             raise ValueError(f"protocols: leaves out {NEEDED!r}, by which sources are ranked")
-        if self.ranker != "chosen" and self.models and self.ranker not in self.models:
+        if not self.ranker.startswith("chosen") and self.models and self.ranker not in self.models:
             raise ValueError(f"ranker: {self.ranker!r} is not among the models asked for; {nearest(self.ranker, self.models)}")
         return self

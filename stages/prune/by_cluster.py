@@ -13,10 +13,12 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 from stages.prune.by_feature import feature_mapping, nearest_mean
-from stages.prune.contract import GroupScores, Matrix, PruneInputs, require_finite
+from stages.prune.contract import GroupScores, Matrix, PruneInputs, blocks, require_finite
 
-ITERATIONS = 25  # of Lloyd's algorithm, as in faiss
-SAMPLE = 256  # images a cluster that k-means looks at, as in faiss; all images are assigned in the end
+# Half the sample and fewer rounds of Lloyd's algorithm than faiss would take, for a quarter of the time: on 128,000 rows in
+# 500 clusters the inertia of all rows is 0.5% higher. All images are assigned in the end.
+ITERATIONS = 10
+SAMPLE = 128  # images a cluster that k-means looks at
 
 
 def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.int64]:
@@ -28,7 +30,7 @@ def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.
     Args:
         features: [n, d].
         n_clusters: clusters to ask for; those that end up without a row are left out.
-        seed: of the first centroids, and of the rows that k-means looks at where there are more than 256 a cluster.
+        seed: of the first centroids, and of the rows that k-means looks at where there are more than SAMPLE a cluster.
     """
     import faiss  # costs a tenth of a second, and only this method needs it
 
@@ -37,14 +39,19 @@ def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.
     chosen = np.arange(n)
     if n > SAMPLE * k:
         chosen = np.sort(np.random.default_rng(seed).choice(n, SAMPLE * k, replace=False))
-    sample = np.asarray(features[chosen], dtype=np.float64)
-    require_finite(sample, "the source's features")
-    centre = sample.mean(axis=0)  # faiss computes in float32, which far from the origin has no digits left for distances
+    sample = np.empty((len(chosen), d), dtype=np.float32)
+    for rows, block in blocks(sample):
+        block[:] = features[chosen[rows]]
+        require_finite(block, "the source's features")
+    # faiss computes in float32, which far from the origin has no digits left for distances.
+    centre = sample.mean(axis=0, dtype=np.float64)
+    for rows, block in blocks(sample):
+        sample[rows] = block - centre
     kmeans = faiss.Kmeans(
         d, k, niter=ITERATIONS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=SAMPLE, verbose=False
     )
     with threadpoolctl.threadpool_limits(1):
-        kmeans.train((sample - centre).astype(np.float32))
+        kmeans.train(sample)
     clusters = nearest_mean(features, kmeans.centroids + centre)
     return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
 

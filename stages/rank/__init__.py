@@ -26,6 +26,10 @@ METRICS: Registry[AnyMetric] = Registry(
         "etran": "stages.rank.etran:etran",
         "parc": "stages.rank.parc:parc",
         "emms": "stages.rank.emms:emms",
+        "pactran_gauss": "stages.rank.pactran:pactran_gauss",
+        "lda": "stages.rank.lda:lda",
+        "linear_cv": "stages.rank.linear_cv:linear_cv",
+        "nleep": "stages.rank.nleep:nleep",
     },
 )
 

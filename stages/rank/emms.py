@@ -9,7 +9,8 @@ In [-1, 0]; 0 is a perfect fit. For given t the best W projects on the span of X
 change, so that what is left is the point of a simplex with the smallest t' M t, M_kl = <P Z_k, P Z_l> with P the projection
 on what X does not reach. It is found exactly; the paper goes to and fro between W and t, its program once.
 
-`emms` has no embeddings to read: the one-hot labels stand in, K = 1. `emms_embeddings` takes any.
+`emms` has no embeddings to read: the one-hot labels stand in, K = 1, which for classes of one size is H-score / (C - 1) - 1
+and ranks as it does. `emms_embeddings` takes any.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ONE_HOT = "no label embeddings: one-hot labels stand in for them"
 def _fits(statistics: Statistics) -> str | None:
     if statistics.n - 1 > len(statistics.spectrum.values):
         return None
-    return f"no more samples than dimensions ({statistics.n} <= {statistics.d}): regression fits any labels"
+    return f"too few samples ({statistics.n} for {statistics.d} dimensions): regression fits any labels"
 
 
 def _measure(statistics: Statistics) -> Finding:
@@ -46,7 +47,7 @@ def _standardised(embedding: Float) -> Float:
     centred = embedding - embedding.mean(axis=0)
     spread = np.sqrt((centred**2).mean(axis=0))
     rounding = np.finfo(np.float64).eps * len(embedding) * np.abs(embedding).max(axis=0, initial=0)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > rounding)
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > rounding))
 
 
 def _smallest(gram: Float) -> Float:

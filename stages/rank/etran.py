@@ -40,7 +40,7 @@ def _measure(statistics: Statistics) -> tuple[tuple[float, float], str | None]:
 
 
 def _combine(table: Float) -> Float:
-    return min_max(table).sum(axis=1)
+    return np.asarray(min_max(table).sum(axis=1))
 
 
 etran = PoolMetric(("energy", "lda"), _measure, _combine)

@@ -129,4 +129,7 @@ def saturation(statistics: Statistics) -> str | None:
 
 def solve_symmetric(upper: Float, targets: Float) -> Float:
     """Return X of S X = targets [w, t] for a symmetric S given by its upper triangle, near singular ones included."""
-    return np.asarray(scipy.linalg.lapack.dsysv(upper, targets, overwrite_a=True)[2])
+    _, found, failed = scipy.linalg.lapack.dposv(upper, targets)
+    if failed:  # rounding has left an eigenvalue under 0
+        found = scipy.linalg.lapack.dsysv(upper, targets)[2]
+    return np.asarray(found)

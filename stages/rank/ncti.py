@@ -57,7 +57,7 @@ def _measure(statistics: Statistics) -> tuple[tuple[float, float, float], str | 
 
 
 def _combine(table: Float) -> Float:
-    return min_max(table).sum(axis=1)
+    return np.asarray(min_max(table).sum(axis=1))
 
 
 ncti = PoolMetric(("seli", "ncc", "vc"), _measure, _combine)

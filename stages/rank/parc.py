@@ -17,19 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.rank.metric import Finding, Metric, joined
+from stages.rank.sampling import evenly, on_axes, said
 from stages.rank.statistics import Float, Statistics
 
 DIMENSIONS = 32
 MOST = 4000
 PLACES = 12  # decimals to which distances count: copies are equally far apart whatever the rounding
-
-
-def evenly(statistics: Statistics, most: int) -> NDArray[np.int64]:
-    """Return at most `most` rows, ascending, each class in proportion and spread over its distances to the mean."""
-    if statistics.n <= most:
-        return np.arange(statistics.n)
-    order = np.lexsort((statistics.squared_norms, statistics.labels))  # classes one after the other
-    return np.sort(order[(2 * np.arange(most) + 1) * statistics.n // (2 * most)])
 
 
 def spearman_of_two_groups(low: Float, high: Float) -> float | None:
@@ -51,14 +44,13 @@ def spearman_of_two_groups(low: Float, high: Float) -> float | None:
 
 def _directions(statistics: Statistics, chosen: NDArray[np.int64]) -> Float:
     """Return unit rows whose products are the correlations of the chosen samples [m, q], 0 for a row without variation."""
-    rows = statistics.principal(DIMENSIONS)
-    rows = (rows * np.where((rows**3).sum(axis=0) < 0, -1.0, 1.0))[chosen]
-    rows -= rows.mean(axis=0)
+    rows = on_axes(statistics, chosen, DIMENSIONS)
+    rows *= np.where((rows**3).sum(axis=0) < 0, -1.0, 1.0)
     spread = rows.std(axis=0)
     rows = np.divide(rows, spread, out=np.zeros_like(rows), where=spread > 0)
     rows -= rows.mean(axis=1, keepdims=True)
     lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 10.0**-PLACES)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 10.0**-PLACES))
 
 
 def _measure(statistics: Statistics) -> Finding:
@@ -79,16 +71,13 @@ def _measure(statistics: Statistics) -> Finding:
     if not len(near):
         return None, "no class has two samples: there are no pairs of one class"
     value = spearman_of_two_groups(near, far)
-    sampled = (
-        f"on {len(chosen)} of {statistics.n} samples: pairs grow with their square" if len(chosen) < statistics.n else None
-    )
     flat = int((~rows.any(axis=1)).sum())
     unmoved = f"{flat} samples do not vary over the components" if flat else None
     equal = "all pairs are equally far apart" if value is None else None
     few = None
     if rows.shape[1] == 2:
         few = "the features vary along two axes: rows of two numbers correlate by 1 or -1"
-    return None if value is None else 100 * min(max(value, -1.0), 1.0), joined(equal, sampled, unmoved, few)
+    return None if value is None else 100 * min(max(value, -1.0), 1.0), joined(equal, said(statistics, chosen), unmoved, few)
 
 
 parc = Metric(_measure)

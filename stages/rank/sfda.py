@@ -35,7 +35,7 @@ def _refit(statistics: Statistics, fit: fisher.Fit) -> float:
     mixed_centres = (sums + left_out[:, None] * others) / counts[:, None]
 
     def mixed(block: slice, values: Float) -> Float:
-        return values * kept[block, None] + (1 - kept[block, None]) * others[labels[block]]
+        return np.asarray(values * kept[block, None] + (1 - kept[block, None]) * others[labels[block]])
 
     width = fisher.width(statistics)
     scatter = statistics.gram(

@@ -11,7 +11,7 @@ import polars as pl
 from stages.params import Params
 from stages.questions import picks
 from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
-from stages.report.section import Results, Section
+from stages.report.section import Results, Section, ranked_by
 
 LABEL_TICKS = [m * 10**power for power in range(1, 7) for m in (1, 3)]
 FEW_PAIRS = 4  # of encoder and target, below which a rank correlation is left out
@@ -31,7 +31,8 @@ def section(settings: Params, results: Results) -> Section:
     if crossing:
         sentences.append(f"Where the curves cross, the median crossing is at {statistics.median(crossing):.0f} labels.")
     sentences += [_assumed(checked), _simulated(results["sample_complexity"], results["sample_complexity_fits"])]
-    picked = {target: encoder for target, (encoder, _) in picks(results["transferability"], settings.recommend.metric).items()}
+    first = picks(results["transferability"], ranked_by(settings, results))
+    picked = {target: encoder for target, (encoder, _) in first.items()}
     charts = [probe_curves(results["probe_curves"], crossover, picked)] if picked else []
     charts += [
         assumptions(checked),
@@ -71,12 +72,15 @@ def _simulated(found: pl.DataFrame, fits: pl.DataFrame) -> str:
                 continue
             first, last = needed.row(0, named=True), needed.row(-1, named=True)
             laws = fits.filter((pl.col("k") == k) & (pl.col("head") == head)).sort("law", descending=True)
+            grows = laws.filter(pl.col("slope") > 0)
             r2 = " and ".join(
-                f"{LAW_NAMES[str(law)]} {value:.2f}" for law, value in laws.select("law", "r2").iter_rows() if value is not None
+                f"{LAW_NAMES[str(law)]} {value:.2f}"
+                for law, value in grows.select("law", "r2").iter_rows()
+                if value is not None
             )
             heads.append(
                 f"{name} {first['m_of_mean']:,} at n = {first['n_dims']:,} and {last['m_of_mean']:,} at {last['n_dims']:,}"
-                + (f" (R2: {r2})" if r2 else "")
+                + (f" (R2: {r2})" if r2 else ", without growth" if len(laws.drop_nulls("slope")) else "")
             )
         if heads:
             clauses.append(f"for {k} classes in n dimensions, {'; '.join(heads)}")
@@ -193,7 +197,6 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
 
     Points are of the mean error over the seeds, rules the range of the seeds' own.
     """
-    r2 = fits.pivot("law", index=["k", "head"], values="r2") if len(fits) else fits.select("k", "head")
     rows = (
         found.group_by("k", "n_dims", "head")
         .agg(m=pl.col("m_of_mean").first(), low=pl.col("m_to_epsilon").min(), high=pl.col("m_to_epsilon").max())
@@ -211,16 +214,10 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
         .with_columns(law=pl.col("law").replace(LAW_NAMES))
         .sort("head", "k", "law", "n_dims")
     )
-    both = pl.concat([rows, drawn], how="diagonal_relaxed").join(r2, on=["k", "head"], how="left", maintain_order="left")
-    scores = [
-        pl.format(f"{name} {{}}", pl.col(law).round(2).cast(pl.String).fill_null("none"))
-        for law, name in (("linear", "n"), ("log", "ln n"))
-        if law in both.columns
-    ]
-    label = pl.format("{}, K = {}", pl.col("head").replace(NAMES), "k")
-    both = both.with_columns(panel=pl.concat_str(label, pl.lit(" · R² "), *scores, separator=" ") if scores else label)
-    both = both.select("panel", "law", "n_dims", "m", "low", "high")
-    base = alt.Chart(data(both)).encode(x=alt.X(**column("n_dims", "dimensions n", zero=False, nice=False)))
+    both = pl.concat([rows, drawn], how="diagonal_relaxed")
+    panels = [_panel(head, k, fits) for head, k in both.select("head", "k").iter_rows()]
+    both = both.with_columns(panel=pl.Series(panels, dtype=pl.String)).select("panel", "law", "n_dims", "m", "low", "high")
+    base = alt.Chart(data(both)).encode(x=alt.X(**column("n_dims", "dimensions n", zero=False, nice=False, padding=10)))
     measured = alt.datum.law == "measured"
     lines = (
         base.transform_filter(alt.datum.law != "measured")
@@ -246,6 +243,15 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
     )
 
 
+def _panel(head: str, k: int, fits: pl.DataFrame) -> str:
+    """Return the name of a panel of `simulation`, with R2 of both laws where they are known."""
+    mine = fits.filter((pl.col("head") == head) & (pl.col("k") == k)).sort("law").drop_nulls("r2")
+    r2 = ", ".join(
+        f"{LAW_NAMES[str(law)].removeprefix('a + b ')} {value:.2f}" for law, value in mine.select("law", "r2").rows()
+    )
+    return f"{NAMES.get(head, head)}, K = {k}" + (f" · R² {r2}" if r2 else "")
+
+
 def bound(fitted: pl.DataFrame) -> Figure:
     """Return excess error against excess logistic loss of every simulated logistic fit, below the bound and its square root."""
     rows = (
@@ -256,16 +262,16 @@ def bound(fitted: pl.DataFrame) -> Figure:
         )
         .sort("loss", "k", "n_dims", "seed", "m")
     )  # fmt: skip
-    x = alt.X(
-        **column("loss", "logistic loss above the Bayes rule's, nats", type="log"), axis=alt.Axis(format="~g", tickCount=5)
-    )
-    y = alt.Y(**column("error", "error above the Bayes rule's", type="log"), axis=alt.Axis(format="~g", tickCount=6))
+    axis, title = alt.Axis(format="~g", tickCount=5, grid=False), "error above the Bayes rule's"
+    x = alt.X(**column("loss", "logistic loss above the Bayes rule's, nats", type="log"), axis=axis)
     base = alt.Chart(data(rows)).encode(x=x)
     points = base.mark_point(filled=True, size=22, opacity=0.55).encode(
-        y=y, color=alt.Color(**column("k", "classes", "N")), tooltip=[f"{name}:Q" for name in rows.columns]
+        y=alt.Y(**column("error", title, type="log"), axis=axis),
+        color=alt.Color(**column("k", "classes", "N")),
+        tooltip=[f"{name}:Q" for name in rows.columns],
     )
-    tight = base.mark_line(color=NEUTRAL, size=2).encode(y=alt.Y("bound:Q"))
-    root = base.mark_line(color=NEUTRAL, strokeDash=[6, 4]).encode(y=alt.Y("root:Q"))
+    tight = base.mark_line(color=NEUTRAL, size=2).encode(y=alt.Y(**column("bound", title, type="log"), axis=axis))
+    root = base.mark_line(color=NEUTRAL, strokeDash=[6, 4]).encode(y=alt.Y(**column("root", title, type="log"), axis=axis))
     return (points + tight + root).properties(
         width=2 * PANEL, height=HEIGHT, title="Every logistic fit of the simulation, its bound (line) and sqrt(2 loss) (dashed)"
     )

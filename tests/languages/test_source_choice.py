@@ -20,7 +20,7 @@ def predictions(n: int, noise: float, seed: int = 0) -> pl.DataFrame:
     names = [f"l{i:02d}" for i in range(n)]
     rows = [{"source": s, "target": t, "score": float(rng.uniform())} for s in names for t in names if s != t]
     table = pl.DataFrame(rows).with_columns(
-        task=pl.lit("t"), model=pl.lit("chosen"), split_protocol=pl.lit("leave_one_target_out"), in_set=pl.lit(True),
+        task=pl.lit("t"), model=pl.lit("chosen_by_regret"), split_protocol=pl.lit("leave_one_target_out"), in_set=pl.lit(True),
         interval_low=pl.lit(None, pl.Float64), interval_high=pl.lit(None, pl.Float64),
     )  # fmt: skip
     return table.with_columns(predicted=pl.col("score") + pl.Series(rng.normal(0, 1, table.height)) * noise)
@@ -80,7 +80,8 @@ def test_the_models_beside_the_plain_rules(planted: Planted) -> None:
     pairs = planted(12)
     table = choices(pairs, held_out_predictions(pairs))
     assert set(table["rule"]) == {
-        "chosen", "ridge", "boosting", "lambdarank", "combined_distance", "source_mean", "english", "nearest_x", "random",
+        "chosen", "chosen_by_regret", "ridge", "boosting", "lambdarank", "combined_distance", "source_mean", "english",
+        "nearest_x", "random",
     }  # fmt: skip
     regret = dict(table.select("rule", "mean_regret").iter_rows())
     assert max(regret[name] for name in ("ridge", "lambdarank", "combined_distance")) < 0.5 * regret["random"]

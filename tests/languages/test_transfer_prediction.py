@@ -71,7 +71,9 @@ def test_every_pair_once_per_model(planted: Planted) -> None:
         "nearest_x", "global_mean", "source_mean", "target_mean", "always_english", "combined_distance", "ridge", "boosting",
         "lambdarank",
     ]  # fmt: skip
-    assert set(found["model"]) == {*model_names(pairs), "chosen"} - {"target_mean"}, "nothing is known of a new target"
+    assert set(found["model"]) == {*model_names(pairs), "chosen", "chosen_by_regret"} - {"target_mean"}, (
+        "nothing is known of a new target"
+    )
     assert found.filter(pl.col("model") == "ridge").height == 30
     assert (found["source"] != found["target"]).all()
     assert found["predicted"].is_between(0, 1).all()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.languages import PROTOCOLS
 from stages.languages.design import Pairs, Predictor, zero_shot
 from stages.languages.families import families
-from stages.languages.holdout import hold_out, in_blocks
+from stages.languages.holdout import hold_out, in_blocks, regrets
 from stages.languages.predict import evaluate, predictions, split_of
 from stages.languages.protocols import MOST_UNITS, leave_one_target_out
 from stages.languages.ridge import ridge
@@ -120,6 +120,14 @@ def test_chosen_by_what_is_known_before(real_names: pl.DataFrame) -> None:
     assert found["chosen"].calibrations[0].half_width(0.5) == pytest.approx(0.01)
     assert np.isnan(found["silent"].predicted).all()
     assert found["silent"].calibrations[0].half_width(0.5) is None
+
+
+def test_regret_by_hand() -> None:
+    scores, targets = np.array([0.5, 0.2, 0.9, 0.4, 0.6]), np.array([1, 1, 1, 2, 2])
+    values = np.array([[0.1, 0.2, 0.3, 0.9, 0.1], [0.3, 0.1, 0.2, 0.1, 0.2], [0.5, 0.5, 0.5, 0.5, 0.5]])
+    expected = [[0.0, 0.2], [0.4, 0.0], [0.9 - 1.6 / 3, 0.1]]  # the last cannot tell sources apart: the mean
+    np.testing.assert_allclose(regrets(values, scores, targets)[:, [0, 3]], expected)
+    assert regrets(values, scores, targets)[:, [1, 2, 4]].sum() == 0
 
 
 def test_the_penalty_is_the_best_of_its_path_on_other_units(real_names: pl.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,9 +17,12 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_iris
 
 from stages.rank import METRICS, Statistics, score_pool
+from stages.rank.__main__ import score_candidate
 from stages.rank.emms import emms_embeddings
 from stages.rank.fisher import largest_within
-from stages.rank.parc import evenly, spearman_of_two_groups
+from stages.rank.parc import spearman_of_two_groups
+from stages.rank.sampling import evenly
+from stages.tables import join_pools
 
 Inputs = tuple[NDArray, NDArray]
 
@@ -285,7 +289,26 @@ def test_emms_finds_the_best_mixture_of_embeddings() -> None:
     labels = np.arange(80) % 4
     alone = emms_embeddings(x, np.eye(4)[labels][:, :, None])[0]
     assert alone.value == pytest.approx(METRICS["emms"](x, labels).value, rel=1e-10)
+    assert alone.value == pytest.approx(METRICS["h_score"](x, labels).value / 3 - 1, rel=1e-10)
     constant = emms_embeddings(x, np.ones((80, 3, 1)))[0]
     assert constant.value == 0
     with pytest.raises(ValueError, match="label embeddings"):
         emms_embeddings(x, np.eye(4)[labels])
+
+
+def test_the_tables_stage_joins_what_candidates_left() -> None:
+    """Components written by processes of their own give, joined, what a pool scored at once gives."""
+    pool = {f"e{d}": draw(60, d, 3, 0.7, d)[0] for d in (4, 9, 70)}
+    labels = draw(60, 4, 3, 0.7, 4)[1]
+    rows = [
+        {"target": "t", "encoder": encoder, "layer": "pooled", **row}
+        for encoder, features in pool.items()
+        for row in score_candidate(Statistics(features, labels), ["ncti", "sfda", "etran"])
+    ]
+    joined = join_pools(pl.DataFrame(rows), ["ncti", "sfda", "etran"])
+    assert sorted(joined["metric"].unique()) == ["etran", "ncti", "sfda"]
+    for name in ("ncti", "etran"):
+        expected = score_pool([(features, labels) for features in pool.values()], METRICS[name])
+        found = joined.filter(pl.col("metric") == name).sort(pl.col("encoder").cast(pl.Enum(list(pool))))
+        assert found["score"].to_list() == [score.value for score in expected]
+        assert found["warning"].to_list() == [score.warning for score in expected]

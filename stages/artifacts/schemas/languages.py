@@ -74,7 +74,10 @@ SCHEMAS: dict[str, Schema] = {
                 "what was held out: `leave_one_target_out`, `leave_one_family_out`, `seen_target` (a new source), or "
                 "`optimistic` (single pairs at random)"
             ),
-            "model": text("predictor, baselines included; `chosen` is the one that does best on other held-out units"),
+            "model": text(
+                "predictor, baselines included; `chosen` is the one that errs least on other held-out units, "
+                "`chosen_by_regret` the one whose first source costs least there"
+            ),
             "source": text("source language"),
             "target": text("target language"),
         },
