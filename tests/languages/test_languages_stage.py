@@ -23,6 +23,7 @@ def test_measured_to_answered(
     languages = ["en", "de", "es", "pt", "fr", "it", "nl", "sv", "ru", "uk", "id"]
     write_params(languages={
         "tasks": ["entity_type", "territory_continent"], "languages": languages, "shots": [0, 10, 100], "seeds": 2, "goal": 0.5,
+        "models": ["source_mean", "nearest_genetic", "combined_distance", "ridge", "lambdarank"],
     })  # fmt: skip
     early = run_stage("languages")
     assert early.returncode == 2
