@@ -159,6 +159,35 @@ def recommend(
 
 
 @app.command()
+def agreement(
+    scores: Annotated[
+        Path, typer.Argument(help="CSV or parquet: encoder, dataset and one column a metric, or metric and score")
+    ],
+    accuracies: Annotated[Path, typer.Argument(help="CSV or parquet: encoder, dataset, accuracy from 0 to 1")],
+    csv: Annotated[bool, typer.Option("--csv", help="print the agreement of each dataset as CSV")] = False,
+    out: Annotated[Path | None, typer.Option(help="write it to a .parquet, .csv or .json file")] = None,
+) -> None:
+    """Judge metrics by accuracies that are known.
+
+    For a zoo that others scored and fine-tuned: rank correlations, regret, and which metric is better than chance.
+    """
+    from pipelines import query as queries
+    from stages import published
+
+    agreed, verdicts = published.compare(scores, accuracies)
+    if csv:
+        print(agreed.write_csv(), end="")
+        return
+    if out is not None:
+        queries.save(agreed, out)
+        print(f"{out}: {agreed.height:,} rows", file=sys.stderr)
+    else:
+        queries.show(agreed.select("target", "metric", "n_encoders", *published.SHOWN, "warning"))
+    print("\nover all datasets, and against chance")
+    queries.show(verdicts.select("metric", "verdict", *published.SHOWN_OF_ALL, "warning"))
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help='for instance "select target, answer from recommendations"')],
     csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,

@@ -11,6 +11,8 @@ import yaml
 
 from stages import entry
 from stages.artifacts import atomic
+from stages.artifacts.accuracies import accuracy_file, read_accuracies
+from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
 from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
 
@@ -33,7 +35,11 @@ def check(settings: Params) -> None:
     """
     try:
         _check_methods(settings)
+        _check_language_files(settings)
         _check_datasets(settings)
+        if settings.rank.accuracies is not None:
+            path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
+            read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
     except InputProblem as problem:
@@ -58,24 +64,34 @@ def _check_written_out(settings: Params, stages: dict[str, Any]) -> None:
 
 
 def _check_methods(settings: Params) -> None:
-    from stages.languages import PAIR_FEATURES, TASKS, known_languages
+    from stages.languages import MODELS, PAIR_FEATURES, PROTOCOLS, TASKS, known_languages
     from stages.probe import HEADS
-    from stages.prune import PRUNERS
+    from stages.prune import PRUNERS, method_of
     from stages.rank import METRICS
 
+    nearest_by = ["nearest_" + name.removesuffix("_distance") for name in PAIR_FEATURES if name.endswith("_distance")]
     named: list[tuple[str, Iterable[str], Iterable[str]]] = [
         ("rank.metrics", settings.rank.metrics, METRICS),
-        ("prune.methods", settings.prune.methods, PRUNERS),
+        ("prune.methods", [method_of(name)[0] for name in settings.prune.methods], PRUNERS),
         ("probe.heads", settings.probe.heads, HEADS),
         ("languages.tasks", settings.languages.tasks, TASKS),
         ("languages.languages", settings.languages.languages, known_languages()),
         ("languages.features", settings.languages.features, PAIR_FEATURES),
+        ("languages.models", settings.languages.models, [*MODELS, *nearest_by]),
+        ("languages.protocols", settings.languages.protocols, PROTOCOLS),
+        ("languages.ranker", [settings.languages.ranker], ["chosen", "chosen_by_regret", *MODELS, *nearest_by]),
     ]
     for where, used, known in named:
         valid = set(known)
         for method in used:
             if method not in valid:
                 raise InputProblem(f"there is no {method!r}; {nearest(method, valid)}", where=f"params.yaml: {where}")
+
+
+def _check_language_files(settings: Params) -> None:
+    for key, path in (("table", settings.languages.table), ("texts", settings.languages.texts)):
+        if path is not None:
+            language_file(path, key)
 
 
 def _check_datasets(settings: Params) -> None:

@@ -18,9 +18,10 @@ CODE = ("extract.py", "extraction.py", "device.py", "encoders", "datasets/decodi
 
 
 def datasets_of(settings: Params, name: str) -> list[str]:
-    """Return the datasets an encoder is needed on: every target, and the sources it is a pruning surrogate for."""
-    sources = [pair.source for pair in settings.prune.pairs if pair.surrogate == name]
-    return list(dict.fromkeys([*settings.targets, *sources]))
+    """Return the datasets an encoder is needed on: every target, and both sides of the pairs it is a pruning surrogate for."""
+    pairs = [pair for pair in settings.prune.pairs if pair.surrogate == name]
+    sides = [dataset for pair in pairs for dataset in (pair.source, pair.target)]
+    return list(dict.fromkeys([*settings.targets, *sides]))
 
 
 def main(settings: Params, name: str) -> None:

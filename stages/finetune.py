@@ -1,7 +1,8 @@
 """python -m stages.finetune --encoder glyph_vit
 
-DVC entry: the ground truth of ranking. On every target a linear head on frozen features and full fine-tuning, several
-seeds each, on a small budget of training images. Finished runs are kept in the store: a new target costs only its own.
+DVC entry: the ground truth of ranking. On every target a linear head on frozen features of every layer and full
+fine-tuning, several seeds each, on a small budget of training images. Finished runs are kept in the store: a new target
+costs only its own.
 """
 
 from __future__ import annotations
@@ -48,21 +49,31 @@ class Outcome:
 
 
 def main(settings: Params, name: str) -> None:
-    """Write the encoder's part of `finetuned`.
+    """Write the encoder's parts of `finetuned` and `layer_probes`.
 
     Raises:
         InputProblem: no such encoder, weights, features or dataset, or a target without training or test images.
     """
-    settings.encoder(name)  # an unknown name ends here, before anything is computed
+    encoder = settings.encoder(name)  # an unknown name ends here, before anything is computed
     benches = [Bench(settings, name, Dataset.open(target)) for target in dict.fromkeys(settings.targets)]
     rows = [
         {"target": bench.dataset.name, "encoder": name, "mode": mode, "seed": seed, **asdict(bench.outcome(mode, seed))}
         for bench in benches
-        for mode in dict.fromkeys(settings.finetune.modes)
+        for mode in settings.finetune.modes
         for seed in range(settings.finetune.seeds)
     ]
     schema = {column: kind.dtype for column, kind in tables.SCHEMAS["finetuned"].columns.items()}
     tables.write_part("finetuned", name, pl.DataFrame(rows, schema=schema))
+    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"))
+    probes = [
+        {"target": bench.dataset.name, "encoder": name, "layer": layer, "seed": seed, "depth": depths[layer],
+         "d": bench.features.layer(layer).shape[1], "accuracy": bench.outcome("linear", seed, layer).accuracy}
+        for bench in benches if "linear" in settings.finetune.modes
+        for layer in encoder.layers
+        for seed in range(settings.finetune.seeds)
+    ]  # fmt: skip
+    schema = {column: kind.dtype for column, kind in tables.SCHEMAS["layer_probes"].columns.items()}
+    tables.write_part("layer_probes", name, pl.DataFrame(probes, schema=schema))
 
 
 class Bench:
@@ -82,24 +93,29 @@ class Bench:
             for seed in range(budget.seeds)
         }
 
-    def outcome(self, mode: str, seed: int) -> Outcome:
-        """Return one run's outcome from the store, or measure it and keep it there."""
-        folder = store.folder("finetune", store.key(self._inputs(mode, seed), CODE))
+    def outcome(self, mode: str, seed: int, layer: str | None = None) -> Outcome:
+        """Return one run's outcome from the store, or measure it and keep it there.
+
+        `layer` is the one under a linear head, by default what the encoder's own head sees, else the last one listed.
+        """
+        layer = layer or self.settings.encoder(self.name).head_layer
+        folder = store.folder("finetune", store.key(self._inputs(mode, seed, layer), CODE))
         account = training.kept_account(folder / "outcome.json")
         if account is not None:
             return Outcome(**account)
-        outcome = self._linear(seed) if mode == "linear" else self._full(seed, folder / "checkpoints")
+        outcome = self._linear(seed, layer) if mode == "linear" else self._full(seed, folder / "checkpoints")
         training.keep_account(folder / "outcome.json", asdict(outcome))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        line = f"finetune {self.name} on {self.dataset.name}, {mode}, seed {seed}: accuracy {outcome.accuracy:.4f}"
+        what = f"linear on {layer}" if mode == "linear" else mode
+        line = f"finetune {self.name} on {self.dataset.name}, {what}, seed {seed}: accuracy {outcome.accuracy:.4f}"
         print(line, file=sys.stderr)
         return outcome
 
-    def _inputs(self, mode: str, seed: int) -> dict[str, object]:
+    def _inputs(self, mode: str, seed: int, layer: str) -> dict[str, object]:
         """Return all that a run's outcome depends on."""
         shared = {"dataset": self.dataset.identity, "ids": self.ids[seed], "mode": mode, "threads": self.settings.run.threads}
         if mode == "linear":
-            kept = self.features.facts["files"][self.features.facts["layers"][self.layer]]
+            kept = self.features.facts["files"][self.features.facts["layers"][layer]]
             return {**shared, "features": kept, "c": self.settings.finetune.linear_c}
         training_too = {"recipe": asdict(self.recipe), "seed": self._seed(seed), "device": self.device.type}
         return {**shared, "card": self.card.what_matters(), **training_too}
@@ -112,13 +128,8 @@ class Bench:
         """Return the encoder's cached features of the target."""
         return FeatureSet.open(self.name, self.dataset.name)
 
-    @property
-    def layer(self) -> str:
-        """Return the layer under the linear head: what the encoder's own head sees, else the last one listed."""
-        return self.settings.encoder(self.name).head_layer
-
-    def _linear(self, seed: int) -> Outcome:
-        """Fit a logistic head on cached features."""
+    def _linear(self, seed: int, layer: str) -> Outcome:
+        """Fit a logistic head on cached features of one layer."""
         rows = self.features.where("train")
         rows = rows[self.features.index["id"].gather(rows).is_in(self.ids[seed]).to_numpy()]
         labels = self.features.labels()
@@ -126,10 +137,8 @@ class Bench:
             where, next_step = str(self.dataset.path), "add images of another class, then `dvc repro`"
             raise InputProblem("the training images are of one class", where=where, next_step=next_step)
         head = LogisticProbe(c=self.settings.finetune.linear_c)
-        head.fit(np.asarray(self.features.layer(self.layer)[rows], dtype=np.float32), labels[rows])
-        return Outcome(
-            *accuracies(head.predict(self.features.features(self.layer, "test")), self.features.labels("test")), None
-        )
+        head.fit(np.asarray(self.features.layer(layer)[rows], dtype=np.float32), labels[rows])
+        return Outcome(*accuracies(head.predict(self.features.features(layer, "test")), self.features.labels("test")), None)
 
     @cached_property
     def card(self) -> weights.Card:

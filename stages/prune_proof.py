@@ -33,6 +33,7 @@ from stages.objectives import chosen
 from stages.params import Params, PretrainWeights, PrunePair
 from stages.probe.logistic import LogisticProbe
 from stages.prune.savings import smallest_fraction
+from stages.questions import CONTROLS
 
 CODE = (
     "prune_proof.py", "adaptation.py", "training.py", "objectives", "device.py", "encoders", "datasets/decoding.py",
@@ -193,14 +194,22 @@ class Bench:
 
 
 def plan(settings: Params, pair: PrunePair, source_ids: tuple[str, ...]) -> Iterator[Run]:
-    """Yield every run of a pair: the full source, none of it, and what each method keeps at each fraction."""
-    for seed in range(settings.prune.seeds):
+    """Yield every run of a pair: the full source, none of it, and what each method keeps at each fraction.
+
+    What is kept for several targets at once is proved on each of them, as `<method> for <combination>`.
+    """
+    wanted = settings.prune
+    kept_for = {method: (pair.target, method) for method in wanted.methods}
+    for name, combined in wanted.combine.items():
+        if combined.source == pair.source and pair.target in combined.targets:
+            kept_for |= {f"{method} for {name}": (name, method) for method in wanted.methods if method not in CONTROLS}
+    for seed in range(wanted.seeds):
         yield Run("full", 1.0, seed, source_ids)
         yield Run("none", 0.0, seed, ())
-        for method in settings.prune.methods:
-            pruned = pruning.Pruning.open(pair.source, pair.target, method)
-            for fraction in settings.prune.fractions:
-                yield Run(method, fraction, seed, tuple(pruned.kept(fraction, seed)["id"]))
+        for called, (target, method) in kept_for.items():
+            pruned = pruning.Pruning.open(pair.source, target, method)
+            for fraction in wanted.fractions:
+                yield Run(called, fraction, seed, tuple(pruned.kept(fraction, seed)["id"]))
 
 
 def finished(bench: Bench, run: Run) -> dict[str, Outcome]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from stages import entry
 from stages.artifacts import atomic, manifest
 from stages.artifacts.dataset import Dataset
-from stages.errors import InputProblem, nearest
-from stages.params import EDIT, Encoder, FileWeights, Params, PretrainWeights
+from stages.artifacts.raw import raw_file
+from stages.params import Encoder, FileWeights, Params, PretrainWeights
 
 SOURCES = Path("data/sources")
 WEIGHT_FILES = Path("data/raw/weights")
@@ -38,18 +38,7 @@ def made_of(name: str, encoder: Encoder) -> dict[str, str]:
 
 def weight_file(path: Path, where: str) -> Path:
     """Return `path`, which params.yaml names at `where`; raises InputProblem unless it is a file below data/raw/weights."""
-    # Compared as written, not resolved: DVC may link files into the folder.
-    if ".." in path.parts or WEIGHT_FILES not in path.parents:
-        raise InputProblem(
-            f"{path} is outside {WEIGHT_FILES}, the folder that DVC watches for weights",
-            where=where,
-            next_step=f"copy or link it there and write `file: {WEIGHT_FILES / path.name}`, then `transferscope check`",
-        )
-    if not path.is_file():
-        present = [member.relative_to(WEIGHT_FILES).as_posix() for member in WEIGHT_FILES.rglob("*") if member.is_file()]
-        near = nearest(path.relative_to(WEIGHT_FILES).as_posix(), present)
-        raise InputProblem(f"{path} does not exist; in {WEIGHT_FILES}: {near}", where=where, next_step=EDIT)
-    return path
+    return raw_file(path, WEIGHT_FILES, where, kind="weights", key="file")
 
 
 if __name__ == "__main__":

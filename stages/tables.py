@@ -1,23 +1,27 @@
 """python -m stages.tables
 
 Join the parts of the encoders that params.yaml names into the result tables, and add what only the whole can have: ranks,
-scores of metrics that compare candidates, and the agreement of every metric with fine-tuned accuracy.
+scores of metrics that compare candidates, the agreement of every metric with fine-tuned accuracy, and which to trust.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import polars as pl
 
 from stages import entry, seeds
 from stages.artifacts import tables
+from stages.artifacts.accuracies import accuracy_file, read_accuracies
 from stages.params import Params
-from stages.rank import METRICS, PoolMetric, Score, agreement
+from stages.rank import METRICS, PoolMetric, Score
+from stages.rank.compare import LAYERS, agreements, verdicts
+from stages.trust import kinds
 
 CANDIDATE = ["target", "encoder", "layer"]
+GIVEN = "given"  # the mode of accuracies that the user brings
 
 
 def join_pools(parts: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
@@ -61,48 +65,76 @@ def add_rank(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def agreements(scores: pl.DataFrame, finetuned: pl.DataFrame, layers: dict[str, str], run_seed: int) -> pl.DataFrame:
-    """Compare each metric's scores with the accuracies, mean over seeds, for each target and mode.
+def pairs(scores: pl.DataFrame, finetuned: pl.DataFrame, probes: pl.DataFrame, layers: dict[str, str]) -> pl.DataFrame:
+    """Return every candidate's score with every accuracy that it can be compared with, mean over seeds.
 
     Args:
         scores: `transferability` rows.
-        finetuned: `finetuned` rows.
+        finetuned: `finetuned` rows, of encoders.
+        probes: `layer_probes` rows, of layers; with one layer an encoder they say nothing more than mode `linear`.
         layers: encoder -> the layer whose score stands for it.
-        run_seed: of the bootstrap, which draws the same encoders for every metric.
     """
-    chosen = pl.DataFrame({"encoder": list(layers), "layer": list(layers.values())}, schema_overrides={"encoder": pl.String})
-    scores = scores.join(chosen, on=["encoder", "layer"], how="semi")
-    accuracies = finetuned.group_by("target", "mode", "encoder").agg(pl.col("accuracy").sort_by("seed").mean())
-    rows: list[dict[str, Any]] = []
-    pairs = scores.join(accuracies, on=["target", "encoder"], how="inner").sort("target", "metric", "mode", "encoder")
-    for key, group in pairs.group_by("target", "metric", "mode", maintain_order=True):
-        target, metric, mode = (str(part) for part in key)
-        values = agreement(
-            group["score"].to_list(),
-            group["accuracy"].to_list(),
-            higher_is_better=bool(group["higher_is_better"][0]),
-            seed=seeds.integer_seed(run_seed, "agreement", target, mode),
-        )
-        rows.append({"target": target, "metric": metric, "mode": mode, **values})
-    schema = {name: column.dtype for name, column in tables.SCHEMAS["agreement"].columns.items()}
-    return pl.DataFrame(rows, schema=schema)
+    chosen = pl.DataFrame(
+        {"encoder": list(layers), "layer": list(layers.values())}, schema=dict.fromkeys(CANDIDATE[1:], pl.String)
+    )
+    mean = pl.col("accuracy").sort_by("seed").mean()
+    truth = [finetuned.group_by("target", "mode", "encoder").agg(mean).join(chosen, on="encoder")]
+    if probes["encoder"].n_unique() < probes.select("encoder", "layer").n_unique():
+        truth.append(probes.group_by(CANDIDATE).agg(mean).with_columns(mode=pl.lit(LAYERS)))
+    columns = ["target", "mode", "encoder", "layer", "accuracy"]
+    found = scores.join(pl.concat(part.select(columns) for part in truth), on=CANDIDATE)
+    return found.select(*columns, "metric", "score", "higher_is_better").sort(pl.all())
+
+
+def profiles(scores: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of `layer_profiles`: linear heads by depth, and what TMI says of the same layers."""
+    accuracy = pl.col("accuracy").sort_by("seed")
+    found = probes.group_by(CANDIDATE).agg(
+        pl.col("depth", "d").first(), probe_accuracy=accuracy.mean(), probe_low=accuracy.min(), probe_high=accuracy.max()
+    )
+    for metric in ("tmi", "tmi_per_dim"):
+        of_metric = scores.filter(pl.col("metric") == metric).select(*CANDIDATE, pl.col("score").alias(metric))
+        found = found.join(of_metric, on=CANDIDATE, how="left")
+    return found
+
+
+def given(settings: Params) -> pl.DataFrame:
+    """Return the rows of `finetuned` that the user's own file of accuracies makes; none without one."""
+    schema = {name: column.dtype for name, column in tables.SCHEMAS["finetuned"].columns.items()}
+    if settings.rank.accuracies is None:
+        return pl.DataFrame(schema=schema)
+    path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
+    found = read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
+    return pl.DataFrame([
+        {"target": row["dataset"], "encoder": row["encoder"], "mode": GIVEN, "seed": 0, "accuracy": row["accuracy"]}
+        for row in found.iter_rows(named=True)
+    ], schema=schema)  # fmt: skip
 
 
 def main(settings: Params, name: str = "") -> None:
-    """Write transferability, finetuned, agreement, probe_curves and probe_crossover to data/results.
+    """Write transferability, finetuned, layer_probes and what follows from them, and the tables of the probe.
 
     Raises:
-        InputProblem: an encoder's part is missing, damaged or of another schema version.
+        InputProblem: an encoder's part is missing, damaged or of another schema version; the user's accuracies are wrong.
     """
+    own = given(settings)
     encoders = sorted(settings.encoders)
     transferability = add_rank(join_pools(tables.load_parts("transferability", encoders), settings.rank.metrics))
-    finetuned = tables.load_parts("finetuned", encoders)
-    layers = {encoder: settings.encoders[encoder].head_layer for encoder in encoders}
-    agreed = agreements(transferability, finetuned, layers, settings.run.seed)
+    finetuned = pl.concat([tables.load_parts("finetuned", encoders), own])
+    probes = tables.load_parts("layer_probes", encoders)
+    compared = pairs(
+        transferability, finetuned, probes, {encoder: settings.encoders[encoder].head_layer for encoder in encoders}
+    )
+    seed = partial(seeds.integer_seed, settings.run.seed)
+    headless = set(transferability.filter(pl.col("n_source_classes").is_null())["encoder"])
+    agreed = agreements(compared, seed)
     tables.write("transferability", transferability)
     tables.write("finetuned", finetuned)
-    tables.write("agreement", agreed)
-    for table in ("probe_curves", "probe_crossover"):
+    tables.write("layer_probes", probes)
+    tables.write("layer_profiles", profiles(transferability, probes))
+    tables.write("agreement", tables.frame("agreement", agreed))
+    tables.write("metric_verdicts", tables.frame("metric_verdicts", verdicts(compared, kinds(transferability), headless, seed)))
+    for table in ("probe_curves", "probe_crossover", "probe_assumptions"):
         tables.write(table, tables.load_parts(table, encoders))
     print(f"tables: {len(encoders)} encoders, {len(agreed)} agreements", file=sys.stderr)
 

@@ -64,7 +64,7 @@ def write_dataset(name: str, n_classes: int, per_class: int, seed: int) -> None:
     )
 
 
-def write_pruning(method: str, draws: list[list[int]], fractions: list[float]) -> None:
+def write_pruning(method: str, draws: list[list[int]], fractions: list[float], target: str = "patches") -> None:
     """Write the artifact that `prune` leaves behind; each draw lists the classes, best first."""
     rows = pl.read_parquet(dataset_path("stripes") / "manifest.parquet").filter(pl.col("split") == "train")
     made = []
@@ -76,7 +76,7 @@ def write_pruning(method: str, draws: list[list[int]], fractions: list[float]) -
         ).with_columns(soft_mass=0.0, n_images=12)
         kept = {part: images.filter(pl.col("rank") <= round(part * N_SOURCE)) for part in fractions}
         made.append(pruning.Draw(scores, kept))
-    folder = pruning.pruning_path("stripes", "patches", method)
+    folder = pruning.pruning_path("stripes", target, method)
     pruning.write(folder, made, inputs={}, source="stripes", target="patches", method=method, surrogate="tiny", layer="pooled")
 
 
@@ -260,6 +260,20 @@ def test_fine_tuning_is_that_of_stage_finetune_and_leaves_the_encoder_alone(sett
     other._seed = lambda _seed: bench.seed_of(run)  # type: ignore[method-assign]
     assert other.ids[0] == bench.target_ids[0]
     assert other._full(0, Path("data/store/again")).accuracy == found
+
+
+def test_what_is_kept_for_several_targets_is_proved_on_each(settings: Callable[..., params.Params]) -> None:
+    chosen = settings(seeds=1, methods=["label_mapping", "random"], fractions=[1 / 3, 0.5])
+    write_pruning("label_mapping", [[5, 4, 3, 2, 1, 0]], [1 / 3, 0.5], target="both")
+    plain = chosen.prune.pairs[0].model_dump()
+    both = {"source": "stripes", "targets": ["patches", "stripes"]}
+    told = chosen.prune.model_dump() | {"pairs": [plain, {**plain, "target": "stripes"}], "combine": {"both": both}}
+    combined = params.Params.model_validate({**chosen.model_dump(), "prune": told})
+    runs = list(plan(combined, combined.prune.pairs[0], ()))
+    assert [run.method for run in runs[2:]] == [
+        name for name in ("label_mapping", "random", "label_mapping for both") for _ in range(2)
+    ]
+    assert {name[0] for name in runs[-2].ids} == {"5", "4"}
 
 
 def test_kept_images_need_not_be_whole_classes(settings: Callable[..., params.Params]) -> None:

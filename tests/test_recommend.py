@@ -15,6 +15,7 @@ from stages.probe import learning_curves
 from stages.prune import smallest_fraction
 from stages.questions import picks
 from stages.rank.agreement import agreement as agreement_of
+from stages.trust import Choice
 
 HEADS = {"a": "pooled", "b": "pooled"}
 
@@ -47,6 +48,10 @@ FINETUNED = pl.DataFrame(
 )
 
 
+PROBES = pl.DataFrame(schema={"target": pl.String, "encoder": pl.String, "layer": pl.String, "accuracy": pl.Float64})
+CHOSEN = {"t": Choice("logme", None, None)}
+
+
 def agreement(low: float | None) -> pl.DataFrame:
     row = {
         "target": "t",
@@ -61,7 +66,7 @@ def agreement(low: float | None) -> pl.DataFrame:
 
 
 def test_the_first_encoder_with_its_truth_and_margin() -> None:
-    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(0.1), "logme", HEADS)
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, PROBES, agreement(0.1), CHOSEN, HEADS)
     assert row["answer"] == "a, layer pooled"
     assert row["margin"] == pytest.approx(0.3)
     assert "full fine-tuning 0.850 (best 0.930, b)" in row["evidence"]
@@ -70,16 +75,16 @@ def test_the_first_encoder_with_its_truth_and_margin() -> None:
 
 
 def test_doubt_is_told() -> None:
-    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, agreement(-0.2), "logme", HEADS)
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, PROBES, agreement(-0.2), CHOSEN, HEADS)
     assert "may be chance" in row["warning"]
 
 
 def test_a_metric_without_values_gives_no_answer_to_either_question() -> None:
     undefined = scores(a=None, b=None)
-    (row,) = recommend.encoders(undefined, FINETUNED, agreement(None), "logme", HEADS)
+    (row,) = recommend.encoders(undefined, FINETUNED, PROBES, agreement(None), CHOSEN, HEADS)
     assert row["answer"] == "no answer"
     assert row["margin"] is None
-    assert picks(undefined, "logme") == {}
+    assert picks(undefined, {"t": "logme"}) == {}
     (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, {}, 300, "pooled")
     assert (row["target"], row["answer"]) == ("t", "no answer")
     assert "not defined" in row["evidence"]
@@ -87,13 +92,35 @@ def test_a_metric_without_values_gives_no_answer_to_either_question() -> None:
 
 def test_an_intermediate_layer_is_told_from_the_one_that_the_accuracy_is_of() -> None:
     table = scores(a=0.7, b=0.4).with_columns(layer=pl.lit("stages.1"))
-    assert picks(table, "logme") == {"t": ("a", "stages.1")}
-    (row,) = recommend.encoders(table, FINETUNED, agreement(0.1), "logme", HEADS)
+    assert picks(table, {"t": "logme"}) == {"t": ("a", "stages.1")}
+    (row,) = recommend.encoders(table, FINETUNED, PROBES, agreement(0.1), CHOSEN, HEADS)
     assert row["answer"] == "a, layer stages.1"
     assert row["warning"] == "accuracy and agreement are of layer pooled"
-    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, picks(table, "logme"), 300, "pooled")
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), CROSSING, picks(table, {"t": "logme"}), 300, "pooled")
     assert "on a, layer pooled, at 300 labels" in row["evidence"]
     assert "the picked layer is stages.1" in row["warning"]
+
+
+def test_the_accuracy_of_an_intermediate_layer_is_told_where_it_is_measured() -> None:
+    table = scores(a=0.7, b=0.4).with_columns(layer=pl.lit("stages.1"))
+    measured = pl.DataFrame(
+        {
+            "target": ["t"] * 3,
+            "encoder": ["a", "a", "b"],
+            "layer": ["stages.1", "stages.1", "pooled"],
+            "accuracy": [0.6, 0.7, 0.8],
+        }
+    )
+    (row,) = recommend.encoders(table, FINETUNED, measured, agreement(0.1), CHOSEN, HEADS)
+    assert "a linear head on this layer 0.650 (best 0.800, b pooled)" in row["evidence"]
+    assert row["warning"] is None
+
+
+def test_the_reason_and_the_doubt_of_the_metric_are_told() -> None:
+    chosen = {"t": Choice("logme", "logme agrees best", "logme is not shown to be better than chance")}
+    (row,) = recommend.encoders(scores(a=0.7, b=0.4), FINETUNED, PROBES, agreement(0.1), chosen, HEADS)
+    assert "logme agrees best" in row["evidence"]
+    assert row["warning"] == "logme is not shown to be better than chance"
 
 
 def curve(head: str, errors: dict[int, float], apart: float = 0.0) -> pl.DataFrame:
@@ -127,15 +154,43 @@ CROSSING = pl.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("labels", "head", "outside"), [(100, "naive_bayes", False), (1000, "logistic", False), (5000, "logistic", True)]
-)
-def test_the_head_depends_on_the_labels(labels: int, head: str, outside: bool) -> None:
+    ("labels", "answer", "outside"),
+    [
+        (100, "with 100 labels take naive Bayes, error 0.30; logistic regression overtakes at 200 to 500", False),
+        (1000, "with 1,000 labels take logistic regression, error 0.20; "
+               "logistic regression overtook naive Bayes at 200 to 500", False),
+        (5000, "with 5,000 labels take logistic regression, error 0.20; "
+               "logistic regression overtook naive Bayes at 200 to 500", True),
+    ],
+)  # fmt: skip
+def test_the_head_depends_on_the_labels(labels: int, answer: str, outside: bool) -> None:
     curves = pl.concat([curve("logistic", {100: 0.4, 1000: 0.2}, 0.001), curve("naive_bayes", {100: 0.3, 1000: 0.3})])
     (row,) = recommend.heads(curves, CROSSING, {"t": ("a", "pooled")}, labels, "pooled")
-    assert row["answer"] == head
+    assert row["answer"] == answer
     assert row["margin"] == pytest.approx(0.1)
     assert "crossing at 316 labels [200, 500] of the resamples that cross" in row["evidence"]
+    assert ("with 1,000 labels logistic regression error 0.200" in row["evidence"]) == (labels == 100)  # what more would buy
     assert (row["warning"] is not None) == outside
+
+
+def test_when_logistic_regression_overtakes() -> None:
+    base = {"m_star": 1234.0, "ci_low": 876.0, "ci_high": 1449.0, "regime": "naive_bayes_first"}
+    assert recommend.overtaking(base, 300, 5000) == "logistic regression overtakes at 880 to 1,400"
+    alone = {**base, "ci_low": None, "ci_high": None}
+    assert recommend.overtaking(alone, 300, 5000) == "logistic regression overtakes at about 1,200"
+    assert recommend.overtaking({**base, "ci_low": 1230.0, "ci_high": 1240.0}, 2000, 5000).endswith(
+        "overtook naive Bayes at about 1,200"
+    )
+    never = {"m_star": None, "ci_low": None, "ci_high": None, "regime": "no_crossing_seen"}
+    assert recommend.overtaking(never, 300, 5000) == "logistic regression is not ahead at all 5,000"
+    assert recommend.overtaking({**never, "regime": "logistic_always"}, 300, 5000) == "naive Bayes is never ahead"
+
+
+def test_one_head_alone_is_compared_with_nothing() -> None:
+    none = CROSSING.with_columns(m_star=pl.lit(None, pl.Float64), regime=pl.lit("no_crossing_seen"))
+    (row,) = recommend.heads(curve("logistic", {100: 0.4, 1000: 0.2}), none, {"t": ("a", "pooled")}, 1000, "pooled")
+    assert row["answer"] == "with 1,000 labels take logistic regression, error 0.20"
+    assert row["margin"] is None
 
 
 def test_heads_are_compared_seed_by_seed() -> None:
@@ -149,7 +204,7 @@ def test_heads_are_compared_seed_by_seed() -> None:
     gaps = [0.1 - 0.05, 0.1 + 0.05]
     expected = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
     found = warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes, 0.05))
-    assert found == f"naive_bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
+    assert found == f"naive Bayes may be as good: its error is {expected.low:+.3f} to {expected.high:+.3f} above over 2 seeds"
     assert "interval unknown" in str(warning(curve("logistic", {100: 0.2, 1000: 0.2}), curve("naive_bayes", bayes)))
     one = [curve(head, bayes).filter(pl.col("seed") == 0) for head in ("logistic", "naive_bayes")]
     assert "one seed" in str(warning(*one))
@@ -248,15 +303,20 @@ def test_sources_and_examples() -> None:
             "rank": [1, 2],
             "source": ["es", "en"],
             "predicted": [0.6, 0.5],
+            "interval_low": [0.5, None],
+            "interval_high": [0.7, None],
             "measured": [0.55, 0.58],
             "regret": [0.03, 0.0],
             "conformal_set": [True, True],
         }
     )
-    (row,) = recommend.source_languages(ranked)
+    kinds = ["target_out_of_range", "broken_source", "target_out_of_range"]
+    warnings = pl.DataFrame({"task": ["k"] * 3, "kind": kinds, "subject": ["pt", "pt", "ru"], "detail": ["far", "bad", "off"]})
+    (row,) = recommend.source_languages(ranked, warnings)
     assert (row["target"], row["answer"]) == ("k/pt", "es")
     assert row["margin"] == pytest.approx(0.1)
-    assert "2 of 2 sources" in row["warning"]
+    assert "predicted 0.600 [0.500, 0.700], measured 0.550" in row["evidence"]
+    assert row["warning"] == "the 90% set holds 2 of 2 sources; target out of range: far"
     curves = pl.DataFrame(
         {
             "task": ["k"] * 2,
@@ -273,3 +333,19 @@ def test_sources_and_examples() -> None:
     first, second = recommend.target_examples(curves, 0.8)
     assert first["answer"] == "999 for a score of 0.8"
     assert (second["answer"], second["warning"]) == ("no number", "the slope may be 0")
+
+
+def test_sources_together() -> None:
+    rows = [
+        {"task": "k", "rule": rule, "budget": budget, "sources": sources, "cost": budget, "n_targets": 5, "predicted": 0.5,
+         "measured": measured, "covered": 0.8}
+        for rule, budget, sources, measured in (
+            ("exact", 1.0, "en", 0.4), ("exact", 2.0, "en, ru", 0.5), ("greedy", 2.0, "en, ru", 0.5),
+            ("english", 2.0, "de, en", 0.45), ("random", 2.0, None, 0.52), ("cover", 4.0, "en, es, hi, ru", 0.6),
+        )
+    ]  # fmt: skip
+    (row,) = recommend.source_sets(pl.DataFrame(rows))
+    assert (row["target"], row["answer"]) == ("k", "en, ru")
+    assert "english 0.450; random 0.520; all targets take en, es, hi, ru at cost 4" in row["evidence"]
+    assert row["margin"] == pytest.approx(-0.02)
+    assert row["warning"] == "random measured better"

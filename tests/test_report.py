@@ -20,12 +20,16 @@ from stages.artifacts import tables
 from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.languages import fewshot_curve, rank_sources
+from stages.languages.clusters import combined_distances
+from stages.languages.predict import quality
 from stages.params import Params
+from stages.probe.simulation import fits
 from stages.prune.savings import smallest_fraction
-from stages.report import Results, extract, languages, probe, prune, rank, sections
+from stages.report import Results, extract, language_figures, probe, prune, rank, sections
 from stages.report.metrics import metrics
 from stages.report.page import page as page_of
 from stages.report.thumbnails import thumbnails
+from stages.tables import profiles
 
 ENCODERS = {"big": 0.9, "small": 0.6}
 TARGETS = ("digits", "other")
@@ -71,6 +75,7 @@ def language_pairs() -> pl.DataFrame:
             "n_shots": n,
             "seed": 0,
             "score": 0.5 + 0.1 * abs(names.index(source) - names.index(target)) + 0.01 * n,
+            "metric": "macro_f1",
             "n_source": 9,
             "n_target": 9,
         }
@@ -103,6 +108,7 @@ def results(settings: Params) -> Results:
             "higher_is_better": True,
             "n": 10,
             "d": 2,
+            "n_classes": 2,
             "warning": None,
         }
         for target, encoder in pairs
@@ -123,10 +129,28 @@ def results(settings: Params) -> Results:
         for seed in (0, 1)
     ]
     agreement = [
-        {"target": target, "metric": "logme", "mode": mode, "n_encoders": 2, "weighted_kendall": tau, "top1_regret": 0.02}
+        {
+            "target": target,
+            "metric": "logme",
+            "mode": mode,
+            "n_encoders": 2,
+            "n_candidates": 2,
+            "weighted_kendall": tau,
+            "top1_regret": 0.02,
+        }
         for target in TARGETS
         for mode, tau in (("full", 0.25), ("linear", 0.75))
     ]
+    probes = [
+        {"target": target, "encoder": encoder, "layer": layer, "seed": seed, "depth": depth, "d": 2, "accuracy": accuracy}
+        for target, encoder in pairs
+        for layer, depth, accuracy in (("pooled", 1.0, ENCODERS[encoder]), ("stages.1", 0.5, 0.4))
+        for seed in (0, 1)
+    ]
+    verdicts = [
+        {"aspect": "all", "level": "all targets", "metric": "logme", "n_targets": 2, "n_comparisons": 4, "n_encoders": 2,
+         "place": 1, "weighted_kendall": 0.5, "verdict": "too few encoders"}
+    ]  # fmt: skip
     curves = [
         {
             "target": target,
@@ -153,13 +177,52 @@ def results(settings: Params) -> Results:
         }
         for target, encoder in pairs
     ]
+    checked = [
+        {
+            "target": target,
+            "encoder": encoder,
+            "n": 100,
+            "d": 8,
+            "n_classes": 2,
+            "n_constant": 0,
+            **{f"variance_q{level}": 0.1 * step for step, level in enumerate(("05", "25", "50", "75", "95"), 1)},
+            "divergence_per_dim": divergence,
+            "winner_at_fewest": "naive_bayes",
+            "winner_at_most": "logistic",
+            "naive_bayes_error": 0.4 + divergence / 10,
+            "logistic_error": 0.2,
+            "regime": "naive_bayes_first",
+        }
+        for (target, encoder), divergence in zip(pairs, (0.1, 0.2, 0.3, 0.45), strict=True)
+    ]
+    needed = [
+        {
+            "k": 2,
+            "n_dims": n,
+            "head": head,
+            "seed": seed,
+            "m_to_epsilon": m + seed,
+            "error_at_m": 0.005,
+            "m_of_mean": m,
+            "bayes_error": 1e-9,
+        }
+        for head, of in (("naive_bayes", (6, 7, 8)), ("logistic", (144, 213, 407)))
+        for n, m in zip((100, 200, 400), of, strict=True)
+        for seed in (0, 1)
+    ]
+    bounds = [
+        {"k": 2, "n_dims": 100, "seed": 0, "m": m, "excess_log_loss": loss, "excess_error": loss / 4, "error_bound": loss**0.5}
+        for m, loss in ((4, 0.5), (100, 0.01))
+    ]
+    simulated = frame("sample_complexity", needed)
     predictions = frame(
         "language_predictions",
         [
             {
                 "task": row["task"],
                 "split_protocol": "leave_one_target_out",
-                "model": "ridge",
+                "model": "chosen_by_regret",
+                "in_set": True,
                 "source": row["source"],
                 "target": row["target"],
                 "score": row["score"],
@@ -172,7 +235,10 @@ def results(settings: Params) -> Results:
     found: Results = {
         "transferability": frame("transferability", scores),
         "finetuned": frame("finetuned", finetuned),
+        "layer_probes": frame("layer_probes", probes),
+        "layer_profiles": profiles(frame("transferability", scores), frame("layer_probes", probes)),
         "agreement": frame("agreement", agreement),
+        "metric_verdicts": frame("metric_verdicts", verdicts),
         "pruning_scores": frame("pruning_scores", []),
         "pruning_outcomes": outcomes(("glyphs", "digits"), ("glyphs", "other")),
         "pruning_savings": smallest_fraction(
@@ -180,10 +246,19 @@ def results(settings: Params) -> Results:
         ),
         "probe_curves": frame("probe_curves", curves),
         "probe_crossover": frame("probe_crossover", crossover),
+        "probe_assumptions": frame("probe_assumptions", checked),
+        "sample_complexity": simulated,
+        "sample_complexity_fits": fits(simulated),
+        "logistic_bound": frame("logistic_bound", bounds),
         "language_pairs": language_pairs(),
         "language_effects": frame("language_effects", [effect]),
         "language_predictions": predictions,
         "source_languages": rank_sources(predictions),
+        "source_sets": frame("source_sets", []),
+        "language_warnings": frame("language_warnings", []),
+        "language_distances": combined_distances(language_pairs())[1],
+        "language_quality": quality(predictions),
+        "language_claims": frame("language_claims", [{"task": "k", "measure": "alone", "verdict": "undecided"}]),
         "fewshot_curves": fewshot_curve(language_pairs(), goal=0.8),
     }
     return answered(settings, found)
@@ -207,18 +282,25 @@ def sentences(settings: Params, results: Results) -> dict[str, str]:
 
 def test_the_sentences_say_what_the_tables_say(settings: Params, results: Results) -> None:
     said = sentences(settings, results)
-    assert "head layers of 2 encoders" in said["rank"]
-    assert "full fine-tuning at a weighted Kendall of 0.250" in said["rank"]
-    assert "linear fine-tuning at a weighted Kendall of 0.750" in said["rank"]
+    assert "No metric of 1 is shown to agree with fine-tuning better than chance over 2 targets and 2 encoders" in said["rank"]
+    assert "full 0.250, first pick 0.020 below the best" in said["rank"]
+    assert "linear 0.750" in said["rank"]
     for pair in ("glyphs for digits", "glyphs for other"):
         assert f"{pair}: with a linear head the full source gives 0.900" in said["prune"]
     assert said["prune"].count("50% [50%] by mapping") == 2
     assert said["prune"].count("none of those tried [100%] by random") == 2
     assert "median crossing is at 150 labels" in said["probe"]  # between 100 and 201: the mean of the middle two is 150.5
+    assert "0.10 to 0.45 nats a dimension from independence" in said["probe"]
+    assert "rank correlation with what naive Bayes loses on all labels is +1.00 over 4 pairs" in said["probe"]
+    assert "for 2 classes in n dimensions, naive Bayes 6 at n = 100 and 8 at 400 (R2: a + b ln n 1.00" in said["probe"]
+    assert "logistic regression 144 at n = 100 and 407 at 400 (R2: a + b ln n 0.93 and a + b n 0.99)" in said["probe"]
     assert "k, mean score lost against the best source over 2 targets: 0.000 by the predicted first source" in said["languages"]
     assert "by always taking English" in said["languages"]
     assert "by the nearest language" in said["languages"]
     assert "at random" in said["languages"]
+    assert "Mean absolute error" not in said["languages"], "there is no global mean to compare with"
+    assert "than lexical similarity is undecided on k." in said["languages"]
+    assert "Target examples that a score of 0.8 takes" in said["languages"]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +319,13 @@ def test_the_page_holds_with_tables_that_may_be_empty(settings: Params, results:
     charts = json.loads(page.partition('id="charts">')[2].partition("</script>")[0])
     assert set(charts) == set(re.findall(r'<figure id="([^"]+)"', page))
     assert ("prune-0" in charts) == ("pruning_outcomes" not in left_out)
-    assert ("languages-1" in charts) == ("language_effects" not in left_out)
+    drawn = json.dumps([chart for key, chart in charts.items() if key.startswith("languages-")])
+    for title, table in (
+        ("standardised effect", "language_effects"), ("target held out", "language_predictions"),
+        ("target examples", "fewshot_curves"),
+    ):  # fmt: skip
+        assert (title in drawn) == (table not in left_out)
+    assert "combined distance, mean over tasks" in drawn
     assert metrics(settings, found)["rank"]["linear"]["mean_weighted_kendall"] == 0.75
 
 
@@ -326,11 +414,29 @@ def test_a_large_picture_becomes_a_small_one(write_params: Callable[..., Path]) 
     assert picture.size == (56, 14)
 
 
-def test_the_scatter_keeps_head_layers_alone(results: Results) -> None:
+def test_the_scatter_has_head_layers_and_in_their_own_mode_the_others(results: Results) -> None:
     layers = {"big": "pooled", "small": "stages.1"}
-    rows = values(rank.score_against_accuracy(results["transferability"], results["finetuned"], "logme", layers))
-    assert {(row["encoder"], row["layer"]) for row in rows} == set(layers.items())
-    assert len(rows) == 2 * 2 * 2  # targets, encoders, modes
+    rows = rank.compared(results["transferability"], results["finetuned"], results["layer_probes"], layers)
+    heads = rows.filter(pl.col("mode") != "layers")
+    assert set(heads.select("encoder", "layer").iter_rows()) == set(layers.items())
+    assert len(heads) == 2 * 2 * 2  # targets, encoders, modes
+    others = rows.filter(pl.col("mode") == "layers")
+    assert set(others.select("encoder", "layer").iter_rows()) == {("big", "stages.1"), ("small", "pooled")}
+    drawn = values(rank.score_against_accuracy(rows, results["agreement"], "logme"))
+    said = [row["said"] for row in drawn if row["said"]]
+    assert said == ["tau full 0.25 · linear 0.75"] * 2  # once a target
+
+
+def test_the_leaderboard_has_all_candidates_in_the_order_of_the_metric(results: Results) -> None:
+    points = rank.compared(
+        results["transferability"], results["finetuned"], results["layer_probes"], dict.fromkeys(ENCODERS, "pooled")
+    )
+    rows = rank.leaderboard("digits", "logme", results["transferability"], points).rows
+    assert rows.select("encoder", "layer", "logme rank").rows() == [
+        ("big", "pooled", 1), ("big", "stages.1", 2), ("small", "pooled", 3), ("small", "stages.1", 4),
+    ]  # fmt: skip
+    assert rows["linear"].to_list() == pytest.approx([0.895, 0.4, 0.595, 0.4])
+    assert rows["full"].to_list() == [pytest.approx(0.895), None, pytest.approx(0.595), None]
 
 
 @pytest.mark.parametrize("few", [0, 1])
@@ -339,13 +445,24 @@ def test_every_figure_is_made_of_few_rows(results: Results, few: int) -> None:
     picked = {"digits": "big"} if few else {}
     for chart in (
         extract.head_accuracy(cut["finetuned"]),
-        rank.score_against_accuracy(cut["transferability"], cut["finetuned"], "logme", {"big": "pooled"} if few else {}),
+        rank.score_against_accuracy(
+            rank.compared(cut["transferability"], cut["finetuned"], cut["layer_probes"], {"big": "pooled"} if few else {}),
+            cut["agreement"],
+            "logme",
+        ),
+        rank.layer_profile(cut["layer_profiles"]),
         rank.agreement(cut["agreement"]),
         prune.accuracy(cut["pruning_outcomes"]),
         prune.steps_saved(cut["pruning_outcomes"], 0.01),
         prune.votes(cut["pruning_scores"], pl.DataFrame(schema=dict.fromkeys(("source", "group", "image"), pl.String))),
         probe.probe_curves(cut["probe_curves"], cut["probe_crossover"], picked),
-        languages.transfer_matrix(cut["language_pairs"]),
-        languages.language_effects(cut["language_effects"]),
+        probe.assumptions(cut["probe_assumptions"]),
+        probe.variances(cut["probe_assumptions"]),
+        probe.simulation(cut["sample_complexity"], cut["sample_complexity_fits"]),
+        probe.bound(cut["logistic_bound"]),
+        language_figures.transfer_matrix(cut["language_pairs"], ["en"]),
+        language_figures.predictions(cut["language_predictions"]),
+        language_figures.fewshot(cut["language_pairs"], cut["fewshot_curves"], 0.8),
+        language_figures.language_effects(cut["language_effects"]),
     ):
         assert chart.to_dict()["$schema"]

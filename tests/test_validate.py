@@ -22,8 +22,18 @@ EMPTY = {
     "pruning_savings",
     "fewshot_curves",
     "language_effects",
+    "language_groups",
+    "language_claims",
     "language_predictions",
+    "language_quality",
+    "language_anchors",
+    "language_choices",
+    "language_warnings",
     "source_languages",
+    "source_sets",
+    "distance_weights",
+    "language_distances",
+    "language_clusters",
 }
 
 

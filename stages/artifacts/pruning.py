@@ -1,7 +1,9 @@
 """The Pruning on disk: for one source, target and method the groups in order, and the images kept at each fraction.
 
-`scores.parquet` holds every group of every draw. `kept-0.2.parquet` and `kept-0.2.txt` (ids alone, one a line) are
-what any trainer can read; a method that draws at random has more of them, `kept-0.2.draw-1.parquet` and so on.
+`scores.parquet` holds every group of every draw, dropped ones too. `kept-0.2.parquet` (with reasons) and `kept-0.2.txt` (ids
+alone, one a line) are what any trainer can read; a method that draws at random has more of them, `kept-0.2.draw-1.parquet` and
+so on. A group is a class, a cluster or a single image, as `level` in the manifest says; `meaning` there says what a score is.
+A combination of several targets has its own name where other prunings have the target's.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from stages.artifacts import manifest
 from stages.errors import InputProblem
 
 PRUNING = Path("data/pruning")
-VERSION = 1
+VERSION = 2
 SCORES_SCHEMA = {
     "draw": pl.Int64,
     "group": pl.String,
@@ -25,17 +27,25 @@ SCORES_SCHEMA = {
     "soft_mass": pl.Float64,
     "rank": pl.Int64,  # 1 is kept longest
     "n_images": pl.Int64,  # training images of the group
+    "reason": pl.String,  # null where the score and its meaning say it all
 }
 KEPT_SCHEMA = {
     "id": pl.String,
     "group": pl.String,
-    "rank": pl.Int64,  # of the group: the reason why the image is kept
+    "rank": pl.Int64,  # of the group, as are the score and the reason
+    "score": pl.Float64,
+    "reason": pl.String,
 }
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One order of the groups, and what it keeps: `scores` without the column draw, `kept` by fraction."""
+    """One order of the groups, and what it keeps.
+
+    Attributes:
+        scores: the columns of SCORES_SCHEMA without draw; reason may be left out.
+        kept: by fraction, id and group of the images kept.
+    """
 
     scores: pl.DataFrame
     kept: Mapping[float, pl.DataFrame]
@@ -44,6 +54,10 @@ class Draw:
 def pruning_path(source: str, target: str, method: str) -> Path:
     """Return where the pruning of one source for one target by one method lives."""
     return PRUNING / source / target / method
+
+
+def _cast(schema: Mapping[str, Any]) -> list[pl.Expr]:
+    return [pl.col(name).cast(kind) for name, kind in schema.items()]
 
 
 def _kept_name(fraction: float, draw: int) -> str:
@@ -57,19 +71,24 @@ def write(folder: Path, draws: Sequence[Draw], *, inputs: Mapping[str, str], **f
         folder: where to write.
         draws: one for a deterministic method, one a repetition for a method that draws.
         inputs: content keys of what the scores were made from.
-        facts: source, target, method, surrogate, layer.
+        facts: source, target, method, surrogate, layer; level and meaning of the scores; of a combination, its targets.
     """
     folder.mkdir(parents=True)
-    scores = [draw.scores.with_columns(draw=pl.lit(number)) for number, draw in enumerate(draws)]
-    pl.concat(scores).select(pl.col(name).cast(kind) for name, kind in SCORES_SCHEMA.items()).sort(
-        "draw", "rank"
-    ).write_parquet(folder / "scores.parquet", compression="zstd")
+    orders = []
     for number, draw in enumerate(draws):
+        given = draw.scores if "reason" in draw.scores.columns else draw.scores.with_columns(reason=None)
+        order = given.with_columns(draw=number).select(_cast(SCORES_SCHEMA)).sort("rank")
+        orders.append(order)
+        # A group that is a single image bears its id, so this holds at every level.
+        reasons = order.select("group", "rank", "score", "reason")
         for fraction, kept in draw.kept.items():
-            rows = kept.select(pl.col(name).cast(kind) for name, kind in KEPT_SCHEMA.items()).sort("rank", "id")
+            rows = kept.select("id", "group").join(reasons, on="group").select(_cast(KEPT_SCHEMA)).sort("rank", "id")
+            if len(rows) != len(kept):
+                raise ValueError(f"{len(kept) - len(rows)} images are kept in groups without a score")
             name = _kept_name(fraction, number)
             rows.write_parquet(folder / f"{name}.parquet", compression="zstd")
             (folder / f"{name}.txt").write_text("".join(f"{row}\n" for row in rows["id"]), encoding="utf-8")
+    pl.concat(orders).sort("draw", "rank").write_parquet(folder / "scores.parquet", compression="zstd")
     manifest.write(
         folder,
         kind="pruning",
@@ -101,11 +120,11 @@ class Pruning:
 
     @property
     def scores(self) -> pl.DataFrame:
-        """Return draw, group, score, soft_mass, rank, n_images, sorted by draw and rank."""
+        """Return draw, group, score, soft_mass, rank, n_images and reason, sorted by draw and rank."""
         return pl.read_parquet(self.path / "scores.parquet")
 
     def kept(self, fraction: float, repetition: int = 0) -> pl.DataFrame:
-        """Return id, group and rank of the images kept, best group first.
+        """Return id, group, rank, score and reason of the images kept, best group first.
 
         A deterministic method keeps the same for every repetition.
 

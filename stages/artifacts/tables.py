@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -50,6 +50,11 @@ def _write(frame: pl.DataFrame, path: Path, name: str, version: int) -> None:
         frame.write_parquet(
             scratch, compression="zstd", statistics=True, metadata={"table": name, "schema_version": str(version)}
         )
+
+
+def frame(name: str, rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+    """Return rows as a frame with the columns and types of a table's schema; what a row leaves out is null."""
+    return pl.DataFrame(rows, schema={column: kind.dtype for column, kind in SCHEMAS[name].columns.items()})
 
 
 def result_path(name: str) -> Path:

@@ -3,7 +3,7 @@
 from stages.encoders.build import build, data_config, known_architecture
 from stages.encoders.load import load, match_state, read_weight_file
 from stages.encoders.preprocess import Preprocess
-from stages.encoders.tap import Tapped, check_input, check_layers, layer_names
+from stages.encoders.tap import Tapped, check_input, check_layers, depths, layer_names
 
 __all__ = [
     "Preprocess",
@@ -12,6 +12,7 @@ __all__ = [
     "check_input",
     "check_layers",
     "data_config",
+    "depths",
     "known_architecture",
     "layer_names",
     "load",

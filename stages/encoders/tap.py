@@ -38,6 +38,24 @@ def layer_names(model: nn.Module) -> list[str]:
     return names
 
 
+def depths(model: nn.Module) -> dict[str, float]:
+    """Return how deep each layer of `layer_names` ends, in (0, 1], "pooled" at 1.
+
+    Depth is the share of the model's weight matrices and kernels, the classifier left out, that lie up to the layer's end
+    in the model's own order.
+    """
+    names = layer_names(model)[1:]
+    classifier = getattr(model, "default_cfg", {}).get("classifier") or ()
+    heads = {classifier} if isinstance(classifier, str) else set(classifier)
+    ends, passed = dict.fromkeys(names, 0), 0
+    for name, module in model.named_modules():
+        inside = [layer for layer in names if name == layer or name.startswith(f"{layer}.")]
+        if name not in heads:
+            passed += sum(weight.ndim > 1 for weight in module.parameters(recurse=False))
+        ends |= dict.fromkeys(inside, passed)
+    return {POOLED: 1.0, **{name: end / (passed + 1) for name, end in ends.items()}}
+
+
 def _is_sequence(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential | nn.ModuleList)
 

@@ -1,4 +1,4 @@
-"""Explain and predict transfer, choose sources, and tell what target examples bring, from the measured table.
+"""Check, explain and predict transfer, choose sources, and tell what target examples bring, from the measured table.
 
 python -m stages.languages
 """
@@ -7,39 +7,69 @@ from __future__ import annotations
 
 import polars as pl
 
-from stages import entry
+from stages import entry, seeds
 from stages.artifacts import tables
-from stages.languages.choose import compare_choices, rank_sources
+from stages.languages.anchors import anchor_table
+from stages.languages.choose import choices, rank_sources
+from stages.languages.claims import contributions
+from stages.languages.clusters import clusters, combined_distances
 from stages.languages.explain import effects
-from stages.languages.fewshot import fewshot_curve
-from stages.languages.predict import leave_one_target_out, quality
+from stages.languages.fewshot import fewshot_curve, laws, of_choice
+from stages.languages.guards import warnings_of, without_broken
+from stages.languages.predict import PROTOCOL, evaluate, model_names, predictions, quality
+from stages.languages.source_sets import offers, source_sets
+from stages.languages.summary import lines
 from stages.params import Params
 
 
 def main(settings: Params, name: str = "") -> None:
-    """Write `language_effects`, `language_predictions`, `source_languages` and `fewshot_curves`."""
-    pairs = tables.load("language_pairs")
+    """Write the tables on languages, one call each."""
+    section, seed = settings.languages, settings.run.seed
+    measured = tables.load("language_pairs")
+    warnings = warnings_of(measured)
+    pairs = without_broken(measured, warnings)
+
     explained = effects(pairs)
-    predictions = leave_one_target_out(pairs)
-    ranked = rank_sources(predictions)
-    # What target examples add to a source that nobody would take is of no use: the curves are those of the source ranked first.
-    chosen = ranked.filter(pl.col("rank") == 1).select("task", "target", "source")
-    curves = fewshot_curve(pairs.join(chosen, on=["task", "target", "source"], how="semi"), goal=settings.languages.goal)
-
-    tables.write("language_effects", explained.table)
-    tables.write("language_predictions", predictions)
-    tables.write("source_languages", ranked)
-    tables.write("fewshot_curves", curves)
-
-    for note in explained.notes:
-        print(f"languages: {note}")
-    for task, r2 in explained.r2.items():
-        print(f"languages: {task}: features explain R2 {r2:.2f} of the zero-shot scores")
-    for row in quality(predictions).iter_rows(named=True):
-        covered = "no interval" if row["coverage"] is None else f"interval covers {row['coverage']:.2f}"
-        print(f"languages: {row['task']}: {row['model']:22} MAE {row['mae']:.3f}  R2 {row['r2']:.2f}  {covered}")
-    for row in compare_choices(pairs, ranked).iter_rows(named=True):
-        print(f"languages: {row['task']}: choosing by {row['rule']:18} costs {row['mean_regret']:.3f} of macro-F1")
+    groups, claims = contributions(pairs, seeds.generator(seed, "languages", "claims"))
+    models = [known for known in model_names(pairs) if not section.models or known in section.models]
+    evaluated = {protocol: evaluate(pairs, protocol=protocol, models=models, run_seed=seed) for protocol in section.protocols}
+    predicted = pl.concat([predictions(found, protocol) for protocol, found in evaluated.items()])
+    ranked = rank_sources(predicted, model=section.ranker)
+    weights, distances = combined_distances(pairs)
+    offered = offers(
+        predicted, distances, model=section.ranker,
+        targets=section.serve.targets, sources=section.serve.sources, costs=section.serve.costs,
+    )  # fmt: skip
+    made = {
+        "language_warnings": warnings,
+        "language_effects": explained.table,
+        "language_groups": groups,
+        "language_claims": claims,
+        "language_predictions": predicted,
+        "language_quality": quality(predicted),
+        "language_anchors": anchor_table(evaluated[PROTOCOL], PROTOCOL, seeds.generator(seed, "languages", "anchors")),
+        "language_choices": choices(pairs, predicted),
+        "source_languages": ranked,
+        "distance_weights": weights,
+        "language_distances": distances,
+        "language_clusters": clusters(distances),
+        "source_sets": source_sets(
+            offered,
+            seeds.generator(seed, "languages", "sets"),
+            budget=section.serve.budget,
+            tolerance=section.serve.tolerance,
+        ),
+        # What target examples add to a source that nobody would take is of no use: the curves are those of the first source.
+        "fewshot_curves": fewshot_curve(of_choice(pairs, ranked), goal=section.goal),
+    }
+    for table, frame in made.items():
+        tables.write(table, frame)
+    for line in lines(made, explained, section.protocols):
+        print(f"languages: {line}")
+    for row in laws(of_choice(pairs, ranked)).iter_rows(named=True):
+        fits = ", ".join(f"{name} {row[f'r2_{name}'] or 0:.3f}" for name in ("log", "linear", "step"))
+        tested = "" if row["tested"] is None else f"; beyond the measured it held for {row['held']} of {row['tested']} targets"
+        print(f"languages: {row['task']}: R2 inside {row['n_targets']} targets of the few-shot laws: {fits}{tested}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,14 @@ def source_mean(seen: Pairs) -> Predictor:
     return predict
 
 
+def target_mean(seen: Pairs) -> Predictor:
+    """Predict the mean of the target's scores from the sources seen; no answer for a target that was not seen."""
+    size = len(seen.languages)
+    total, count = (np.bincount(seen.target, weights, size) for weights in (seen.scores, None))
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return lambda pairs: np.where(pairs.target < size, means[np.minimum(pairs.target, size - 1)], np.nan)
+
+
 def always_english(seen: Pairs) -> Predictor:
     """Predict for every pair what English reaches on the targets seen; no answer where English is not among the sources."""
     of_english = seen.scores[seen.source == seen.position("en")]
@@ -37,26 +45,30 @@ def always_english(seen: Pairs) -> Predictor:
 
 
 def nearest(feature: str) -> Fit:
-    """Return the model that predicts the source's score on the seen target nearest to the new target by `feature`.
+    """Return the model that predicts the score of the nearest language seen in the held-out language's place, by `feature`.
 
-    The distance between two targets a and b is read from the pair (a, b), so `predict` must be given all pairs of a target
-    at once. Of equal distances the first language by name counts. Without such a seen pair: the source's mean.
+    For a new target: the source's score on the seen target nearest to it; for a new source of seen targets: the nearest seen
+    source's score on the target. The distance between two languages a and b is read from the pair (a, b), so `predict` must be
+    given all pairs of a held-out language at once. Of equal distances the first language by name counts. Without such a seen
+    pair: the mean of the known side.
     """
 
     def fit(seen: Pairs) -> Predictor:
-        fallback = source_mean(seen)
+        new_source = seen.means == ("target",)
+        fallback = target_mean(seen) if new_source else source_mean(seen)
 
         def predict(pairs: Pairs) -> NDArray[np.float64]:
+            known, new = (pairs.target, pairs.source) if new_source else (pairs.source, pairs.target)
             scores = np.full((len(pairs.languages), len(pairs.languages)), np.nan)
-            scores[seen.source, seen.target] = seen.scores
+            scores[(seen.target, seen.source) if new_source else (seen.source, seen.target)] = seen.scores
             distances = pairs.features[:, pairs.names.index(feature)]
             found = fallback(pairs)
-            for target in np.unique(pairs.target):
-                rows = np.flatnonzero(pairs.target == target)
-                known = rows[~np.isnan(distances[rows])]
-                neighbours = pairs.source[known][np.lexsort((pairs.sources[known], distances[known]))]
+            for language in np.unique(new):
+                rows = np.flatnonzero(new == language)
+                told = rows[~np.isnan(distances[rows])]
+                neighbours = known[told][np.lexsort((pairs.languages[known[told]], distances[told]))]
                 if len(neighbours):
-                    candidates = scores[pairs.source[rows][:, None], neighbours[None, :]]  # [rows, neighbours], nearest first
+                    candidates = scores[known[rows][:, None], neighbours[None, :]]  # [rows, neighbours], nearest first
                     first = np.argmax(~np.isnan(candidates), axis=1)
                     nearby = candidates[np.arange(len(rows)), first]
                     found[rows] = np.where(np.isnan(nearby), found[rows], nearby)

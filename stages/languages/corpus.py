@@ -8,6 +8,10 @@ import polars as pl
 
 from stages import seeds
 from stages.errors import InputProblem
+from stages.languages.cells import ROW, Cells
+from stages.languages.cldr import normalise
+from stages.languages.names import code_of, near
+from stages.languages.texts import Texts
 
 TEST_SHARE = 0.3  # of the entities
 
@@ -43,3 +47,22 @@ def split(examples: pl.DataFrame, *, run_seed: int, task: str, seed: int, max_tr
         .then(pl.lit("train"))
     )
     return drawn.with_columns(part.alias("part")).drop("draw").sort("language", "entity", "text")
+
+
+def given_texts(raw: pl.DataFrame, cells: Cells) -> Texts:
+    """Return the texts of each language of a user's table with the columns language and text, as the features read them."""
+    for name in ("language", "text"):
+        if name not in raw.columns:
+            cells.refuse(f"has no column {name!r}; its columns: {', '.join(raw.columns)}", "add or rename it")
+    table = raw.with_row_index(ROW, offset=1)
+    table = table.with_columns(cells.texts(table, "language"), cells.texts(table, "text"))
+    codes = {written: code_of(written) for written in table["language"].unique()}
+    unknown = table.filter(pl.col("language").replace_strict(codes, return_dtype=pl.String).is_null())
+    if unknown.height:
+        row, written = unknown.select(ROW, "language").row(0)
+        cells.refuse(f"there is no language {written!r}; {near(written)}", "correct it", row=row, column="language")
+    coded = table.with_columns(pl.col("language").replace_strict(codes, return_dtype=pl.String)).sort("language", ROW)
+    return {
+        str(language): tuple(normalise(text) for text in rows["text"])
+        for (language,), rows in coded.group_by("language", maintain_order=True)
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -43,7 +43,8 @@ def zero_shot(pairs: pl.DataFrame) -> pl.DataFrame:
 class Pairs:
     """Pairs of one task as arrays; `source` and `target` [n] are positions in `languages`.
 
-    features [n, f] have NaN where unknown, scores [n] are 0 to 1.
+    features [n, f] have NaN where unknown, scores [n] are 0 to 1. `means` names the sides whose mean scores a model may read
+    as features: a side that is held out has none when it is asked for, so nothing may be learnt from it before.
     """
 
     languages: NDArray[np.str_]
@@ -52,6 +53,7 @@ class Pairs:
     features: NDArray[np.float64]
     names: tuple[str, ...]
     scores: NDArray[np.float64]
+    means: tuple[str, ...] = ("source",)
 
     @classmethod
     def of(cls, rows: pl.DataFrame, *, languages: NDArray[np.str_] | None = None) -> Pairs:
@@ -87,24 +89,41 @@ class Pairs:
 
     def where(self, mask: NDArray[np.bool_]) -> Pairs:
         """Return the pairs that `mask` [n] marks."""
-        return Pairs(self.languages, self.source[mask], self.target[mask], self.features[mask], self.names, self.scores[mask])
+        source, target, scores = self.source[mask], self.target[mask], self.scores[mask]
+        return replace(self, source=source, target=target, features=self.features[mask], scores=scores)
 
-    def without(self, positions: NDArray[np.int64]) -> Pairs:
-        """Return the pairs in which none of the languages takes part, neither as target nor as source."""
-        return self.where(~self._marked(positions)[self.target] & ~self._marked(positions)[self.source])
+    def mean(self, asked: Pairs, side: str) -> NDArray[np.float64]:
+        """Return the mean of these scores over each asked pair's source, or target, [n]; NaN where there are none."""
+        size = max(len(self.languages), len(asked.languages))
+        mine, wanted = (self.source, asked.source) if side == "source" else (self.target, asked.target)
+        total, count = (np.bincount(mine, weights, size)[wanted] for weights in (self.scores, None))
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
-    def into(self, positions: NDArray[np.int64]) -> Pairs:
-        """Return the pairs whose target is one of the languages."""
-        return self.where(self._marked(positions)[self.target])
+    def mean_of_others(self, asked: Pairs, side: str) -> NDArray[np.float64]:
+        """Return the mean of these scores over each asked pair's source, or target ("target"), [n]; NaN where there are none.
 
-    def _marked(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        marked = np.zeros(len(self.languages), dtype=np.bool_)
-        marked[positions] = True
-        return marked
+        Pairs with the same language on the other side are left out, so that a pair being fitted does not see its own score.
+        """
+        size = max(len(self.languages), len(asked.languages))
+        mine, wanted = (self.source, asked.source) if side == "source" else (self.target, asked.target)
+        total, count = (np.bincount(mine, weights, size) for weights in (self.scores, None))
+        keys, place = np.unique(
+            np.concatenate([self.source * size + self.target, asked.source * size + asked.target]), return_inverse=True
+        )
+        own, own_of_asked = place[: len(self)], place[len(self) :]
+        own_total, own_count = (np.bincount(own, weights, len(keys)) for weights in (self.scores, None))
+        left = count[wanted] - own_count[own_of_asked]
+        return np.where(left > 0, (total[wanted] - own_total[own_of_asked]) / np.maximum(left, 1), np.nan)
+
+    def knowing(self, means: tuple[str, ...]) -> Pairs:
+        """Return the pairs with other sides known."""
+        return replace(self, means=means)
 
     def __len__(self) -> int:
         return len(self.scores)
 
 
-Predictor = Callable[[Pairs], NDArray[np.float64]]  # scores [n]; NaN where the model has no answer
+# Scores [n], or [candidates, n] where the model has a constant that is chosen on what is held out; the simplest candidate comes
+# first. NaN where the model has no answer.
+Predictor = Callable[[Pairs], NDArray[np.float64]]
 Fit = Callable[[Pairs], Predictor]

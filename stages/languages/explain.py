@@ -10,6 +10,7 @@ import polars as pl
 from stages.languages.design import feature_columns, zero_shot
 
 MOST_UNKNOWN = 0.2  # of the pairs; a feature unknown more often is left out of the fit
+LEVEL = 0.95
 DEPENDENT = 1e-8  # share of a column's variance that the columns before it leave; less is rounding
 
 EFFECTS = {
@@ -44,8 +45,18 @@ def effects(pairs: pl.DataFrame) -> Effects:
     return Effects(pl.concat(frames).sort("task", "term"), r2, notes)
 
 
-def _of_task(task: str, rows: pl.DataFrame) -> tuple[pl.DataFrame, float | None, list[str]]:
-    nothing = pl.DataFrame(schema=EFFECTS)
+@dataclass(frozen=True)
+class Columns:
+    """What a task's fit reads: values [n, f] of named features, scores and targets [n]."""
+
+    names: list[str]
+    values: np.ndarray
+    scores: np.ndarray
+    targets: np.ndarray
+
+
+def fit_columns(rows: pl.DataFrame) -> tuple[Columns | None, list[str]]:
+    """Return what a least-squares fit can read of one task's zero-shot rows, or None, and notes on what is left out."""
     unknown = [name for name in feature_columns(rows) if rows.get_column(name).null_count() > MOST_UNKNOWN * rows.height]
     notes = [f"{name} left out, unknown for more than {MOST_UNKNOWN:.0%} of the pairs" for name in unknown]
     names = [name for name in feature_columns(rows) if name not in unknown]
@@ -57,19 +68,25 @@ def _of_task(task: str, rows: pl.DataFrame) -> tuple[pl.DataFrame, float | None,
     notes += said
     score = known.get_column("score").to_numpy()
     targets = known.get_column("target").rank("dense").to_numpy().astype(np.int64)
-    n_targets = len(np.unique(targets))
-    if not kept or known.height <= len(kept) + 1 or n_targets < 2 or np.ptp(score) == 0:
-        return nothing, None, [*notes, "no fit: too few pairs or targets, or nothing varies"]
+    if not kept or known.height <= len(kept) + 1 or len(np.unique(targets)) < 2 or np.ptp(score) == 0:
+        return None, [*notes, "no fit: too few pairs or targets, or nothing varies"]
+    return Columns(kept, np.column_stack([values[name] for name in kept]), score, targets), notes
+
+
+def _of_task(task: str, rows: pl.DataFrame) -> tuple[pl.DataFrame, float | None, list[str]]:
+    columns, notes = fit_columns(rows)
+    if columns is None:
+        return pl.DataFrame(schema=EFFECTS), None, notes
 
     import statsmodels.api as sm
 
-    design = np.column_stack([_standardised(values[name]) for name in kept])
-    model = sm.OLS(_standardised(score), sm.add_constant(design))
-    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": targets}, use_t=True)
-    interval = fitted.conf_int(0.05)
+    design = np.column_stack([_standardised(column) for column in columns.values.T])
+    model = sm.OLS(_standardised(columns.scores), sm.add_constant(design))
+    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": columns.targets}, use_t=True)
+    interval = fitted.conf_int(1 - LEVEL)
     table = pl.DataFrame({
-        "task": [task] * len(kept),
-        "term": kept,
+        "task": [task] * len(columns.names),
+        "term": columns.names,
         "beta_standardised": fitted.params[1:],
         "ci_low": interval[1:, 0],
         "ci_high": interval[1:, 1],

@@ -9,9 +9,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages import seeds
-from stages.languages import classifier, corpus
+from stages.languages import classifier, corpus, same_entity, tokens
 from stages.languages.texts import PairFeature, Texts
 
+METRIC = "macro_f1"
+FACTS = ("task", "source", "target", "n_shots", "seed", "score", "metric", "n_source", "n_target")
 Advance = Callable[[], None]
 
 
@@ -39,42 +41,41 @@ def measure_task(
         features: name -> feature, computed on the training texts of the same split.
         advance: called after each seed and target.
     """
-    present = classifier.ngrams(examples.get_column("text").to_list())
+    written = examples.get_column("text").to_list()
+    present = tokens.present(written)
     classes = examples.get_column("label").unique().sort().to_list()
     labels = examples.get_column("label").replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy()
     languages = examples.get_column("language").unique().sort().to_list()
-    rows: list[dict[str, object]] = []
+    columns: dict[str, list[object]] = {name: [] for name in (*FACTS, *features)}
     for seed in range(n_seeds):
         parts = corpus.split(examples, run_seed=run_seed, task=task, seed=seed, max_train=max_source)
         train, test = (_rows_of(parts, languages, part) for part in ("train", "test"))
-        sources = {name: classifier.Counts.of(present[at], labels[at], len(classes)) for name, at in train.items()}
-        all_texts = parts.get_column("text")
-        texts: Texts = {name: tuple(all_texts[at.tolist()].to_list()) for name, at in train.items()}
+        sources = classifier.Sources.of(present, labels, [train[name] for name in languages], len(classes))
+        texts: Texts = {
+            name: tuple(dict.fromkeys(same_entity.own_text(written[row]) for row in at.tolist())) for name, at in train.items()
+        }
+        n_source = [len(train[source]) for source in languages]
         for target in languages:
-            held_out = classifier.TestSet.of(present[test[target]], labels[test[target]])
+            held_out = classifier.Target(sources, present[test[target]], labels[test[target]])
             order = seeds.generator(run_seed, "languages", task, "shots", target, seed).permutation(train[target])
-            of_pair = {
-                source: {name: feature(source, target, texts) for name, feature in features.items()} for source in languages
-            }
+            of_pair = {name: [feature(source, target, texts) for source in languages] for name, feature in features.items()}
             for n in sorted(set(shots)):
                 if n > len(order):
                     continue
-                added = classifier.Counts.of(present[order[:n]], labels[order[:n]], len(classes))
-                for source in languages:
-                    if source == target and n > 0:
-                        continue
-                    guess = classifier.predict(sources[source] + added, held_out)
-                    rows.append({
-                        "task": task, "source": source, "target": target, "n_shots": n, "seed": seed,
-                        "score": classifier.macro_f1(held_out.labels, guess, len(classes)),
-                        "n_source": len(train[source]), "n_target": len(held_out.labels),
-                        **of_pair[source],
-                    })  # fmt: skip
+                guess = held_out.predict(present[order[:n]], labels[order[:n]])
+                scores = classifier.macro_f1(held_out.labels, guess, len(classes)).tolist()
+                kept = [at for at, source in enumerate(languages) if source != target or n == 0]
+                same = {
+                    "task": task, "target": target, "n_shots": n, "seed": seed, "metric": METRIC, "n_target": len(test[target]),
+                }  # fmt: skip
+                varying = {"source": languages, "score": scores, "n_source": n_source, **of_pair}
+                for name, into in columns.items():
+                    into += [varying[name][at] for at in kept] if name in varying else [same[name]] * len(kept)
             advance()
-    floats = dict.fromkeys(features, pl.Float64)
-    return pl.DataFrame(rows, schema_overrides=floats, infer_schema_length=None).sort(
-        "task", "source", "target", "n_shots", "seed"
-    )
+    table = pl.DataFrame({
+        name: pl.Series(name, values, dtype=pl.Float64 if name in features else None) for name, values in columns.items()
+    })  # fmt: skip
+    return table.sort("task", "source", "target", "n_shots", "seed")
 
 
 def _rows_of(parts: pl.DataFrame, languages: Sequence[str], part: str) -> dict[str, NDArray[np.int64]]:

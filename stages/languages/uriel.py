@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from stages.languages.texts import Texts
 
 MISSING = -1  # URIEL's own mark
-PREFIXES = {"syntax": "S_", "phonology": "P_", "inventory": "INV_"}
+# URIEL counts morphology to syntax: what is marked on words, and how.
+_ON_WORDS = ("FIX", "MARK", "CLITIC", "AGREEMENT", "REDUP")
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "syntax": ("S_", ("",)), "morphology": ("S_", _ON_WORDS), "phonology": ("P_", ("",)), "inventory": ("INV_", ("",)),
+}  # fmt: skip
 
 
 @cache
@@ -35,13 +39,23 @@ def has(code: str) -> bool:
     return code in _array("feature_averages")[0]
 
 
-def vector(language: str, file: str, prefix: str = "") -> NDArray[np.float64] | None:
-    """Return one language's features [f] whose names start with `prefix`, missing ones NaN; None where it has no row."""
+def codes_known() -> set[str]:
+    """Return the three-letter codes that URIEL has a row for."""
+    return set(_array("feature_averages")[0])
+
+
+@cache
+def vector(language: str, file: str, prefix: str = "", holding: tuple[str, ...] = ("",)) -> NDArray[np.float64] | None:
+    """Return one language's features [f] whose names start with `prefix` and hold one of the words in `holding`.
+
+    Missing ones are NaN; None where the language has no row.
+    """
     rows, features, values = _array(file)
     code = codes.to_uriel(language)
     if code not in rows:
         return None
-    found = values[rows[code], np.char.startswith(features, prefix)].astype(np.float64)
+    wanted = [name.startswith(prefix) and any(word in name for word in holding) for name in features.tolist()]
+    found = values[rows[code], wanted].astype(np.float64)
     return np.where(found == MISSING, np.nan, found)
 
 
@@ -58,11 +72,11 @@ def cosine_distance(one: NDArray[np.float64] | None, other: NDArray[np.float64] 
 
 
 def _typological(group: str, source: str, target: str, texts: Texts) -> float | None:
-    return cosine_distance(*(vector(name, "feature_predictions", PREFIXES[group]) for name in (source, target)))
+    return cosine_distance(*(vector(name, "feature_predictions", *GROUPS[group]) for name in (source, target)))
 
 
 def _coverage(group: str, source: str, target: str, texts: Texts) -> float | None:
-    one, other = (vector(name, "feature_averages", PREFIXES[group]) for name in (source, target))
+    one, other = (vector(name, "feature_averages", *GROUPS[group]) for name in (source, target))
     if one is None or other is None:
         return None
     return float(np.mean(~np.isnan(one) & ~np.isnan(other)))
@@ -70,6 +84,8 @@ def _coverage(group: str, source: str, target: str, texts: Texts) -> float | Non
 
 syntax_distance = partial(_typological, "syntax")
 syntax_coverage = partial(_coverage, "syntax")
+morphology_distance = partial(_typological, "morphology")
+morphology_coverage = partial(_coverage, "morphology")
 phonology_distance = partial(_typological, "phonology")
 phonology_coverage = partial(_coverage, "phonology")
 inventory_distance = partial(_typological, "inventory")

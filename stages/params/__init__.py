@@ -9,13 +9,13 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stages.errors import InputProblem, nearest
-from stages.params.answers import Recommend, Schedule
+from stages.params.answers import AUTO, Recommend, Schedule
 from stages.params.data import DatasetEntry, Datasets, Ingest
 from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
 from stages.params.explain import explain
 from stages.params.languages import Languages
-from stages.params.probe import Probe
-from stages.params.prune import Prune, PrunePair
+from stages.params.probe import Probe, Simulation
+from stages.params.prune import Combination, Prune, PrunePair
 from stages.params.rank import Rank
 from stages.params.run import Run
 from stages.params.section import EDIT, PARAMS_FILE, Count, Once, Section, Slug
@@ -23,6 +23,7 @@ from stages.params.section import EDIT, PARAMS_FILE, Count, Once, Section, Slug
 __all__ = [
     "EDIT",
     "PARAMS_FILE",
+    "Combination",
     "Count",
     "DatasetEntry",
     "Datasets",
@@ -43,6 +44,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Section",
+    "Simulation",
     "explain",
     "load",
     "merged",
@@ -63,6 +65,7 @@ class Params(Section):
     rank: Rank
     prune: Prune = Prune()
     probe: Probe = Probe()
+    simulation: Simulation = Simulation()
     languages: Languages
     recommend: Recommend = Recommend()
     schedule: Schedule = Schedule()
@@ -107,7 +110,8 @@ class Params(Section):
             expect(f"prune.pairs.{index}.target", pair.target, known)
             expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
             surrogate = self.encoders[pair.surrogate]
-            if not isinstance(surrogate.weights, PretrainWeights) or surrogate.weights.pretrain != pair.source:
+            weights = surrogate.weights
+            if weights == "random" or (isinstance(weights, PretrainWeights) and weights.pretrain != pair.source):
                 raise ValueError(
                     f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
                     f"give it `weights: {{pretrain: {pair.source}}}`"
@@ -119,16 +123,21 @@ class Params(Section):
                     f"prune.pairs.{index}.layer: {pair.surrogate!r} keeps no {pair.layer!r}; "
                     f"{nearest(pair.layer, surrogate.layers)}"
                 )
+        for name in self.prune.combine:
+            if name in known:
+                raise ValueError(f"prune.combine.{name}: is a dataset's name already; choose another")
         for name, encoder in self.encoders.items():
             if self.probe.layer not in encoder.layers:
                 raise ValueError(
                     f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; {nearest(self.probe.layer, encoder.layers)}"
                 )
-        if self.recommend.metric not in self.rank.metrics:
+        if self.recommend.metric not in (AUTO, *self.rank.metrics):
             raise ValueError(
                 f"recommend.metric: {self.recommend.metric!r} is not computed; "
-                f"{nearest(self.recommend.metric, self.rank.metrics)}"
+                f"{nearest(self.recommend.metric, [AUTO, *self.rank.metrics])}"
             )
+        if not self.finetune.modes and self.rank.accuracies is None:
+            raise ValueError("finetune.modes: is empty, and rank.accuracies names no accuracies that are known; give one")
         return self
 
 

@@ -41,10 +41,13 @@ def _timezone(name: str) -> str:
     return name
 
 
+AUTO = "auto"
+
+
 class Recommend(Section):
     """What the recommendations aim at."""
 
-    metric: str = "logme"
+    metric: str = "logme"  # or "auto": the one that `metric_verdicts` trusts for the kind of target
     labels_at_hand: Count = 300
 
 

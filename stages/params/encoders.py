@@ -88,7 +88,7 @@ class Extract(Section):
 class Finetune(Section):
     """The ground truth of ranking: a linear head and full fine-tuning, on a small budget."""
 
-    modes: Annotated[Once[Literal["linear", "full"]], Field(min_length=1)] = ["linear", "full"]
+    modes: Once[Literal["linear", "full"]] = ["linear", "full"]
     seeds: Count = 2
     epochs: Count = 6
     batch_size: Count = 64

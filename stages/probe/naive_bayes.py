@@ -109,15 +109,17 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
         """Add rows [b, d] to counts, means and scatter; `block` [>= b, d] is room to work in."""
         order = np.argsort(codes, kind="stable")  # classes become runs of rows, which are summed without a product
         block = block[: len(rows)]
-        np.subtract(rows[order], self._origin, out=block)
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(rows[order], self._origin, out=block)
         present, starts, members = np.unique(codes[order], return_index=True, return_counts=True)
         counts = members.astype(np.float64)
-        if weights is None:
-            means = np.add.reduceat(block, starts, axis=0)
-        else:
+        weighed = block
+        if weights is not None:
             weights = weights[order]
             counts = np.add.reduceat(weights, starts)
-            means = np.add.reduceat(block * weights[:, None], starts, axis=0)
+            weighed = block * weights[:, None]
+        with np.errstate(invalid="ignore", over="ignore"):
+            means = np.add.reduceat(weighed, starts, axis=0)
         if not np.isfinite(means).all():  # looked for here, because a look of its own would read all rows a second time
             assert_all_finite(rows, input_name="X")
             raise ValueError("the sums of the features X are infinite")

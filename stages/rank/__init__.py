@@ -21,6 +21,15 @@ METRICS: Registry[AnyMetric] = Registry(
         "knn": "stages.rank.knn:knn",
         "transrate": "stages.rank.transrate:transrate",
         "gbc": "stages.rank.gbc:gbc",
+        "sfda": "stages.rank.sfda:sfda",
+        "ncti": "stages.rank.ncti:ncti",
+        "etran": "stages.rank.etran:etran",
+        "parc": "stages.rank.parc:parc",
+        "emms": "stages.rank.emms:emms",
+        "pactran_gauss": "stages.rank.pactran:pactran_gauss",
+        "lda": "stages.rank.lda:lda",
+        "linear_cv": "stages.rank.linear_cv:linear_cv",
+        "nleep": "stages.rank.nleep:nleep",
     },
 )
 

@@ -65,6 +65,8 @@ def score_candidate(statistics: Statistics, metrics: Sequence[str]) -> list[dict
             "higher_is_better": score.higher_is_better,
             "n": statistics.n,
             "d": statistics.d,
+            "n_classes": statistics.n_classes,
+            "n_source_classes": statistics.n_source_classes,
             "warning": score.warning,
         }
         for name in metrics

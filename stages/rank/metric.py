@@ -18,6 +18,7 @@ Inputs = tuple[Any, Any] | tuple[Any, Any, Any]  # features, labels, source prob
 NO_HEAD = "needs a source head"
 ONE_CLASS = "only one class is present: there is nothing to tell apart"
 ONE_CANDIDATE = "needs at least two candidates: the score compares them"
+ALL_EQUAL = "all candidates have the same score"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Score:
 def joined(*warnings: str | None) -> str | None:
     """Return the warnings that there are as one text, or None."""
     return "; ".join(warning for warning in warnings if warning) or None
+
+
+def min_max(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each column of [candidates, components] stretched to [0, 1]; a column of equals, which tells nothing, is 0."""
+    span = np.ptp(table, axis=0)
+    return np.asarray(np.divide(table - table.min(axis=0), span, out=np.zeros_like(table), where=span > 0))
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,13 @@ class PoolMetric:
             chosen = [index for index, is_complete in enumerate(complete) if is_complete]
             matrix = np.array([[score.value for score in parts[index]] for index in chosen], dtype=np.float64)
             values = dict(zip(chosen, self.combine(matrix).tolist(), strict=True))
+        equal = ALL_EQUAL if values and len(set(values.values())) == 1 else None
         scores = []
         for index, part in enumerate(parts):
             alone = ONE_CANDIDATE if complete[index] and index not in values else None
             said = list(dict.fromkeys(score.warning for score in part))
-            scores.append(Score.of((values.get(index), joined(*said, alone)), self.higher_is_better))
+            tied = equal if index in values else None
+            scores.append(Score.of((values.get(index), joined(*said, alone, tied)), self.higher_is_better))
         return scores
 
 

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import altair as alt
+import statistics
+
 import polars as pl
 
 from stages.languages.choose import compare_choices
+from stages.languages.dendrogram import tree
+from stages.languages.holdout import CHOSEN
+from stages.languages.predict import PROTOCOL
 from stages.params import Params
-from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
-from stages.report.section import Results, Section
+from stages.report.figure import Figure
+from stages.report.language_figures import fewshot, language_effects, language_tree, predictions, transfer_matrix
+from stages.report.section import Results, Section, mean
 
 
-def section(_settings: Params, results: Results) -> Section:
-    """Return which source language."""
-    pairs, ranked, effects = results["language_pairs"], results["source_languages"], results["language_effects"]
+def section(settings: Params, results: Results) -> Section:
+    """Return which source language, why, and what target examples bring."""
+    pairs, ranked = results["language_pairs"], results["source_languages"]
     compared = compare_choices(pairs, ranked) if len(ranked) else pl.DataFrame()
     clauses = [
         _choices(str(task), rules) for (task,), rules in compared.group_by(["task"], maintain_order=True)
     ] if len(compared) else ["No source was predicted: there are too few languages."]  # fmt: skip
-    charts = [transfer_matrix(pairs)]
-    if len(effects):
-        charts.append(language_effects(effects))
-    return Section("languages", "Which source language?", " ".join(clauses), tuple(charts))
+    goal = settings.languages.goal
+    clauses += [_predicted(results["language_quality"]), _claims(results["language_claims"])]
+    clauses += [_examples(results["fewshot_curves"], goal)]
+    charts: list[Figure] = []
+    found = tree(results["language_distances"], pairs)
+    if found is not None:
+        charts.append(transfer_matrix(pairs, found.order))
+    if len(results["language_effects"]):
+        charts.append(language_effects(results["language_effects"]))
+    if len(results["language_predictions"]):
+        charts.append(predictions(results["language_predictions"]))
+    if results["fewshot_curves"]["slope_per_decade"].count():
+        charts.append(fewshot(pairs, results["fewshot_curves"], goal))
+    if found is not None:
+        charts.append(language_tree(found))
+    return Section("languages", "Which source language?", " ".join(filter(None, clauses)), tuple(charts))
 
 
 def _choices(task: str, rules: pl.DataFrame) -> str:
@@ -40,37 +57,36 @@ def _choices(task: str, rules: pl.DataFrame) -> str:
     return f"{task}, mean score lost against the best source over {rules['n_targets'][0]} targets: {', '.join(parts)}."
 
 
-def transfer_matrix(pairs: pl.DataFrame) -> Figure:
-    """Return the zero-shot score from every source to every target language, one panel a task, best sources first."""
-    mean = (
-        pairs.filter(pl.col("n_shots") == 0)
-        .group_by("task", "source", "target")
-        .agg(pl.col("score").mean().round(4))
-        .sort("task", "source", "target")
-    )
-    order = mean.group_by("source").agg(pl.col("score").mean()).sort("score", "source", descending=[True, False])["source"]
-    return (
-        alt.Chart(data(mean))
-        .mark_rect()
-        .encode(
-            x=alt.X(**column("target", "target", "N"), sort=order.to_list(), axis=alt.Axis(labelAngle=0)),
-            y=alt.Y(**column("source", "source", "N"), sort=order.to_list()),
-            color=alt.Color(**column("score", "score", scheme="viridis")),
-            tooltip=["task:N", "source:N", "target:N", "score:Q"],
-        )
-        .properties(width=1.5 * PANEL, height=1.4 * HEIGHT)
-        .facet(facet=alt.Facet("task:N", title=None), columns=2)
-    )
+def _predicted(quality: pl.DataFrame) -> str:
+    """Say how far the predictions for a target that was held out are off, beside the global mean."""
+    held_out = quality.filter(pl.col("split_protocol") == PROTOCOL)
+    said = []
+    for (task,), rows in held_out.group_by(["task"], maintain_order=True):
+        of_model = {row["model"]: row for row in rows.iter_rows(named=True)}
+        if CHOSEN in of_model and "global_mean" in of_model:
+            chosen, flat = of_model[CHOSEN], of_model["global_mean"]
+            covered = "" if chosen["coverage"] is None else f", 90% intervals cover {chosen['coverage']:.0%}"
+            said.append(f"{task} {chosen['mae']:.3f} (global mean {flat['mae']:.3f}{covered})")
+    return f"Mean absolute error of the prediction for a new target: {'; '.join(said)}." if said else ""
 
 
-def language_effects(effects: pl.DataFrame) -> Figure:
-    """Return the standardised effects of pair features on transfer with their 95% intervals, one panel a task."""
-    base = alt.Chart(data(effects)).encode(
-        y=alt.Y(**column("term", "feature of the pair", "N")),
-        tooltip=["task:N", "term:N", "beta_standardised:Q", "ci_low:Q", "ci_high:Q", "p_value:Q", "vif:Q"],
-    )
-    interval = base.mark_rule(color=NEUTRAL).encode(x=alt.X(**column("ci_low", "standardised effect")), x2=alt.X2("ci_high:Q"))
-    point = base.mark_point(filled=True, size=60, opacity=1, color=NEUTRAL).encode(x=alt.X("beta_standardised:Q"))
-    return (
-        (interval + point).properties(width=1.5 * PANEL, height=HEIGHT).facet(facet=alt.Facet("task:N", title=None), columns=2)
-    )
+def _claims(claims: pl.DataFrame) -> str:
+    """Say on which tasks typology tells more than words do."""
+    alone = claims.filter(pl.col("measure") == "alone")
+    said = [
+        f"{verdict!s} on {', '.join(rows['task'])}" for (verdict,), rows in alone.group_by(["verdict"], maintain_order=True)
+    ]
+    claim = "That syntax, morphology and phonology tell more of transfer than lexical similarity is"
+    return f"{claim} {'; '.join(said)}." if said else ""
+
+
+def _examples(curves: pl.DataFrame, goal: float) -> str:
+    """Say what target examples the goal takes on each task, and how well the law fits."""
+    said = []
+    for (task,), rows in curves.group_by(["task"], maintain_order=True):
+        needed = rows["n_for_goal"].drop_nulls()
+        fits = {name: rows[f"r2_{name}"].drop_nulls() for name in ("log", "linear", "step")}
+        law = ", ".join(f"{name} {mean(values, 2)}" for name, values in fits.items())
+        median = f"a median of {statistics.median(needed):,.0f}" if len(needed) else "no number"
+        said.append(f"{task}: {median}, told for {len(needed)} of {len(rows)} targets (mean R2 {law})")
+    return f"Target examples that a score of {goal:g} takes, by offset + slope log10(1 + n): {'; '.join(said)}." if said else ""

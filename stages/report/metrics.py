@@ -7,12 +7,15 @@ from typing import Any
 import polars as pl
 
 from stages.params import Params
-from stages.report.section import Results
+from stages.report.section import Results, ranked_by
 
 
 def metrics(settings: Params, results: Results) -> dict[str, Any]:
     """Return the numbers that `dvc metrics show` and `dvc metrics diff` compare between runs."""
-    trust = results["agreement"].filter(pl.col("metric") == settings.recommend.metric)
+    by = ranked_by(settings, results)
+    trust = results["agreement"].filter(
+        pl.col("metric") == pl.col("target").replace_strict(by, default=None, return_dtype=pl.String)
+    )
     best = results["finetuned"].group_by("target", "encoder", "mode").agg(pl.col("accuracy").mean())
     best = best.group_by("target").agg(pl.col("accuracy").max()).sort("target")
     misses = results["language_predictions"].with_columns(miss=(pl.col("predicted") - pl.col("score")).abs())
@@ -23,6 +26,7 @@ def metrics(settings: Params, results: Results) -> dict[str, Any]:
             str(mode): {
                 "mean_weighted_kendall": _rounded(group["weighted_kendall"].mean()),
                 "mean_top1_regret": _rounded(group["top1_regret"].mean()),
+                "mean_random_regret": _rounded(group["random_regret"].mean()),
             }
             for (mode,), group in trust.sort("mode", "target").group_by(["mode"], maintain_order=True)
         },

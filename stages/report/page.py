@@ -15,6 +15,7 @@ from great_tables import GT
 from stages.params import Params
 from stages.questions import by_question
 from stages.report import Results, Section, sections
+from stages.report.section import Table
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -42,7 +43,17 @@ def page(settings: Params, results: Results, checks: str) -> str:
 def _section(section: Section) -> str:
     figures = "".join(f'<figure id="{section.key}-{index}" class="figure"></figure>' for index in range(len(section.charts)))
     sentence = html.escape(section.sentence)
+    figures += "".join(_table(section.key, table) for table in section.tables)
     return f'<section id="{section.key}"><h2>{section.heading}</h2><p class="number">{sentence}</p>{figures}</section>'
+
+
+def _table(section: str, table: Table) -> str:
+    shown = table.rows.with_columns(pl.col(name).fill_null("") for name, kind in table.rows.schema.items() if kind == pl.String)
+    floats = [name for name, kind in shown.schema.items() if kind.is_float()]
+    made = GT(shown, id=f"{section}-{table.key}").fmt_number(floats, decimals=3).sub_missing(missing_text="")
+    content = made.tab_options(table_width="100%").as_raw_html()
+    summary = f"{html.escape(table.title)} <small>{len(shown)} rows</small>"
+    return f'<details><summary>{summary}</summary><div class="wide rows">{content}</div></details>'
 
 
 def answers(recommendations: pl.DataFrame) -> str:
@@ -58,5 +69,8 @@ def answers(recommendations: pl.DataFrame) -> str:
         )
         unfolded = " open" if len(group) <= FEW else ""
         summary = f"{question.capitalize()}? <small>{len(group)} answer{'s' if len(group) > 1 else ''}</small>"
-        parts.append(f'<details{unfolded}><summary>{summary}</summary><div class="wide">{table.as_raw_html()}</div></details>')
+        parts.append(
+            f'<details class="answers"{unfolded}><summary>{summary}</summary>'
+            f'<div class="wide">{table.as_raw_html()}</div></details>'
+        )
     return "\n".join(parts)

@@ -13,6 +13,7 @@ from stages.questions import CONTROLS, MODES
 from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
 from stages.report.section import Results, Section, mean
 
+NAMED = 3  # methods in the sentence, those that need least, beside the controls
 SHOWN = 8  # classes at either end of the order
 PICTURE = 28  # pixels of a side
 ROW = 32  # pixels from one class to the next
@@ -32,7 +33,9 @@ def section(settings: Params, results: Results) -> Section:
             whole = outcomes.filter(
                 pl.col("source") == source, pl.col("target") == target, pl.col("mode") == mode, pl.col("method") == "full"
             )
-            said = ", ".join(_kept(row) for row in kept.sort("keep_fraction", "method", nulls_last=True).iter_rows(named=True))
+            control = pl.col("method").is_in(CONTROLS)
+            best = kept.filter(~control).sort("keep_fraction", "method", nulls_last=True).head(NAMED)
+            said = ", ".join(_kept(row) for row in pl.concat([best, kept.filter(control)]).iter_rows(named=True))
             parts.append(f"with {_mode(mode)} the full source gives {mean(whole['downstream_accuracy'])}, and enough is {said}")
         clauses.append(f"{source} for {target}: {'; '.join(parts)}.")
     rule = (
@@ -123,7 +126,7 @@ def accuracy(outcomes: pl.DataFrame) -> Figure:
     height = alt.Y(**column("accuracy", "accuracy on the target", zero=False))
     pruned = plain.transform_filter("datum.bound === null").encode(
         x=alt.X(**column("keep_fraction", "share of the source's groups kept", domain=[0, 1])),
-        color=alt.Color(**column("method", "method", "N"), legend=alt.Legend(symbolOpacity=1)),
+        color=alt.Color(**column("method", "method", "N", scheme="tableau20"), legend=alt.Legend(symbolOpacity=1)),
     )
     band = pruned.mark_area(opacity=0.15).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     line = pruned.mark_line(point=alt.OverlayMarkDef(size=50)).encode(y=height)
@@ -157,7 +160,7 @@ def steps_saved(outcomes: pl.DataFrame, tolerance: float) -> Figure:
     plain = alt.Chart(data(made))
     base = plain.encode(
         x=alt.X(**column("saved", "pre-training steps saved", domain=[0, 1]), axis=alt.Axis(format="%")),
-        color=alt.Color(**column("method", "method", "N"), legend=alt.Legend(symbolOpacity=1)),
+        color=alt.Color(**column("method", "method", "N", scheme="tableau20"), legend=alt.Legend(symbolOpacity=1)),
         tooltip=["method:N", "keep_fraction:Q", "saved:Q", "change:Q", "low:Q", "high:Q"],
     )
     band = base.mark_area(opacity=0.12).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))

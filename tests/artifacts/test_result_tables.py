@@ -65,7 +65,17 @@ def test_what_breaks_the_schema_is_not_written(project: Path, frame: pl.DataFram
 
 
 def test_only_open_tables_take_further_columns(project: Path) -> None:
-    row = {"task": "t", "source": "en", "target": "es", "n_shots": 0, "seed": 0, "score": 0.5, "n_source": 10, "n_target": 10}
+    row = {
+        "task": "t",
+        "source": "en",
+        "target": "es",
+        "n_shots": 0,
+        "seed": 0,
+        "score": 0.5,
+        "metric": None,
+        "n_source": 10,
+        "n_target": 10,
+    }
     tables.write("language_pairs", pl.DataFrame([row]).with_columns(zeta=1.0, alpha=None))
     assert tables.load("language_pairs").columns[-2:] == ["alpha", "zeta"]
 

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from stages.errors import InputProblem
-from stages.languages import TASKS, cldr, known_languages
+from stages.languages import TASKS, cldr, known_languages, same_entity
 from stages.languages.corpus import TEST_SHARE, gather, split
 
+N_CLASSES = {"entity_type": 5, "territory_continent": 5, "same_entity": 2}
 LANGUAGES = ["en", "es", "pt", "ru", "uk", "el", "hi"]
 
 
@@ -26,7 +27,6 @@ def test_every_task_keeps_the_contract(task: str) -> None:
     assert found.schema == cldr.EXAMPLES
     assert found.equals(found.sort("entity", "text"))
     assert found.null_count().sum_horizontal().item() == 0
-    assert not found.get_column("entity").is_duplicated().any()
     assert not found.get_column("text").is_duplicated().any(), "one text would have two labels, or count twice"
     assert (found.get_column("text") == found.get_column("text").str.to_lowercase()).all()
     assert not found.get_column("text").str.contains(r"[()]").any()
@@ -35,7 +35,7 @@ def test_every_task_keeps_the_contract(task: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_labels_are_balanced_enough_for_macro_f1(task: str, language: str) -> None:
     sizes = cldr.class_sizes(TASKS[task](language))
-    assert len(sizes) == 5
+    assert len(sizes) == N_CLASSES[task]
     assert min(sizes.values()) >= 50
     assert max(sizes.values()) <= 0.55 * sum(sizes.values())
 
@@ -49,6 +49,32 @@ def test_a_name_that_two_types_share_is_left_out() -> None:
     assert labels["territory:FR"] == "territory"
     assert labels["currency:PLN"] == "currency"
     assert labels["unit:length-kilometer"] == "unit"
+
+
+def test_pairs_are_right_or_wrong_about_one_couple_of_entities() -> None:
+    found = same_entity.same_entity("de")
+    german, english = cldr.names("de"), cldr.names("en")
+    for entity, text, label in found.iter_rows():
+        kind, both = entity.split(":")
+        mine, its = text.split("\t")
+        codes = both.split("+")
+        assert mine in {german[kind][code] for code in codes}
+        assert its in {english[kind][code] for code in codes}
+        same = any(mine == german[kind][code] and its == english[kind][code] for code in codes)
+        assert label == ("same" if same else "different")
+    halves = found.get_column("label").value_counts()["count"].to_list()
+    assert abs(halves[0] - halves[1]) <= 0.05 * found.height
+    assert found.filter(pl.col("text") == "deutschland\tgermany")["label"].to_list() == ["same"]
+    gaps = [abs(len(english[kind][a]) - len(english[kind][b])) for kind, a, b in map(_split, found["entity"].unique())]
+    assert sum(gaps) / len(gaps) < 1, "length gives little away"
+    of_english = same_entity.same_entity("en")
+    assert of_english.filter(pl.col("text") == "germany\tallemagne")["label"].to_list() == ["same"]
+
+
+def _split(entity: str) -> tuple[str, str, str]:
+    kind, both = entity.split(":")
+    one, other = both.split("+")
+    return kind, one, other
 
 
 def test_continents_are_those_of_the_atlas() -> None:
@@ -91,14 +117,14 @@ def test_splits_are_the_same_again_and_different_for_another_seed(task: str) -> 
     assert not once.equals(other)
 
 
-def test_known_languages_all_give_every_task_its_five_classes() -> None:
+def test_known_languages_all_give_every_task_its_classes() -> None:
     known = known_languages()
     assert len(known) > 80
     assert {"en", "es", "pt", "ru", "uk", "ja", "ar", "sw"} <= set(known)
     assert "tlh" not in known
     for language in known[::10]:
         for task in TASKS:
-            assert len(cldr.class_sizes(TASKS[task](language))) == 5
+            assert len(cldr.class_sizes(TASKS[task](language))) == N_CLASSES[task]
 
 
 def test_a_language_without_examples_is_named() -> None:

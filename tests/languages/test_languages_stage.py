@@ -1,4 +1,4 @@
-"""Both entries as DVC runs them: measured pairs in, four tables out, the same bytes again."""
+"""Both entries as DVC runs them: measured pairs in, the tables out, the same bytes again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import polars as pl
 
 from stages.artifacts import manifest, tables
 
-MADE = ["language_effects", "language_predictions", "source_languages", "fewshot_curves"]
+MADE = [
+    "language_warnings", "language_effects", "language_groups", "language_claims", "language_predictions", "language_quality",
+    "language_anchors", "language_choices", "source_languages", "distance_weights", "language_distances", "language_clusters",
+    "source_sets", "fewshot_curves",
+]  # fmt: skip
 
 
 def test_measured_to_answered(
@@ -19,6 +23,7 @@ def test_measured_to_answered(
     languages = ["en", "de", "es", "pt", "fr", "it", "nl", "sv", "ru", "uk", "id"]
     write_params(languages={
         "tasks": ["entity_type", "territory_continent"], "languages": languages, "shots": [0, 10, 100], "seeds": 2, "goal": 0.5,
+        "models": ["source_mean", "nearest_genetic", "combined_distance", "ridge", "lambdarank"],
     })  # fmt: skip
     early = run_stage("languages")
     assert early.returncode == 2
@@ -30,6 +35,8 @@ def test_measured_to_answered(
     assert run_stage("languages").returncode == 0
     assert {name: manifest.sha256(tables.result_path(name)) for name in MADE} == first
     assert "choosing by english" in done.stdout
+    assert "claim that syntax, morphology and phonology predict more than lexical similarity, alone: " in done.stdout
+    assert "the sources chosen beat always English" in done.stdout
 
     zero = (
         tables.load("language_pairs")
@@ -46,10 +53,19 @@ def test_measured_to_answered(
     ranked = tables.load("source_languages")
     assert ranked.height == 2 * 11 * 10
     assert ranked.filter(pl.col("rank") == 1)["regret"].mean() < 0.05
+    protocols = set(tables.load("language_quality")["split_protocol"])
+    assert protocols == {"leave_one_target_out", "seen_target", "optimistic"}
+    assert "leave_one_family_out: no answer" in done.stdout, "two families, and one of them held out"
+    grouped = tables.load("language_clusters").filter(pl.col("language").is_in(["ru", "uk", "en"]))
+    for (_,), of_task in grouped.group_by("task"):
+        number = dict(of_task.select("language", "cluster").iter_rows())
+        assert number["ru"] == number["uk"] != number["en"]
     assert set(tables.load("language_effects")["task"]) == {"entity_type", "territory_continent"}
     curves = tables.load("fewshot_curves")
     assert curves.height == 22
     assert curves.filter(pl.col("n_for_goal").is_null())["warning"].null_count() == 0
-    told = curves.filter(pl.col("n_for_goal").is_not_null() & pl.col("warning").is_not_null())
+    told = curves.filter(pl.col("n_for_goal").is_not_null() & pl.col("warning").str.contains("extrapolated"))
     assert told.equals(curves.filter(pl.col("n_for_goal") > 100))  # beyond what was measured
-    assert told["warning"].str.starts_with("extrapolated").all()
+    bounded = curves.drop_nulls("n_high")
+    assert (bounded["n_low"] <= bounded["n_for_goal"]).all()
+    assert (bounded["n_for_goal"] <= bounded["n_high"]).all()

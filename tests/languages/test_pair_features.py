@@ -11,7 +11,7 @@ from stages.languages import PAIR_FEATURES, codes, uriel
 from stages.languages.texts import script, subword_overlap, type_token_ratio, word_overlap
 
 TEXTS = {"es": ("sierra leona", "perú"), "pt": ("serra leoa", "peru", "leoa"), "ru": ("перу", "россия"), "el": ("περού",)}
-SYMMETRIC = [name for name in PAIR_FEATURES if "type_token" not in name]
+SYMMETRIC = [name for name in PAIR_FEATURES if not name.startswith(("source_", "target_"))]
 DISTANCES = [name for name in PAIR_FEATURES if name.endswith("_distance")]
 
 
@@ -19,7 +19,7 @@ DISTANCES = [name for name in PAIR_FEATURES if name.endswith("_distance")]
 def test_every_feature_keeps_the_contract(name: str) -> None:
     value = PAIR_FEATURES[name]("es", "pt", TEXTS)
     assert isinstance(value, float)
-    assert 0 <= value <= 1
+    assert 0 <= value <= (1 if not name.endswith("_characters") else 2)
     assert value == PAIR_FEATURES[name]("es", "pt", TEXTS)
 
 
@@ -131,3 +131,14 @@ def test_scripts() -> None:
     assert [script(TEXTS[name]) for name in ("es", "ru", "el")] == ["LATIN", "CYRILLIC", "GREEK"]
     assert script(("हिन्दी",)) == "DEVANAGARI"
     assert script(("12 3",)) is None
+
+
+@pytest.mark.parametrize("name", ["subword_overlap", "word_overlap", "script_match", "source_log_characters"])
+def test_a_language_without_texts_has_no_text_feature(name: str) -> None:
+    assert PAIR_FEATURES[name]("sw", "pt", TEXTS) is None
+    assert PAIR_FEATURES[name]("sw", "pt", {**TEXTS, "sw": ()}) is None
+
+
+def test_sizes_are_powers_of_ten_of_characters() -> None:
+    assert PAIR_FEATURES["source_log_characters"]("es", "ru", TEXTS) == pytest.approx(math.log10(16))
+    assert PAIR_FEATURES["target_log_characters"]("es", "ru", TEXTS) == pytest.approx(1)

@@ -15,7 +15,7 @@ from sklearn.naive_bayes import MultinomialNB
 from stages import params, seeds, transfer
 from stages.artifacts import manifest, tables
 from stages.errors import InputProblem
-from stages.languages import PAIR_FEATURES, TASKS, classifier
+from stages.languages import PAIR_FEATURES, TASKS, classifier, tokens
 from stages.languages.corpus import gather, split
 from stages.languages.measure import measure_task
 from stages.languages.texts import Texts
@@ -44,7 +44,7 @@ def test_counting_equals_refitting(examples: pl.DataFrame, measured: pl.DataFram
         drawn = seeds.generator(3, "languages", TASK, "shots", target, 0).permutation(rows)[:n]
         train = pl.concat([source_rows, parts[drawn.tolist()]])
         test = of_target.filter(pl.col("part") == "test")
-        vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=classifier.NGRAMS, binary=True)
+        vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=(1, tokens.LONGEST), binary=True)
         model = MultinomialNB(alpha=classifier.ALPHA, fit_prior=False)
         model.fit(vectorizer.fit_transform(train["text"].to_list()), train["label"].to_list())
         guess = model.predict(vectorizer.transform(test["text"].to_list()))
@@ -72,7 +72,9 @@ def test_neighbours_transfer_and_scripts_do_not(measured: pl.DataFrame) -> None:
 def test_macro_f1_is_scikit_learns(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, guess = rng.integers(0, 4, 30), rng.integers(0, 3, 30)
-    assert classifier.macro_f1(truth, guess, 6) == pytest.approx(f1_score(truth, guess, average="macro"))
+    other = np.full(30, 2)
+    expected = [f1_score(truth, column, average="macro", zero_division=0) for column in (guess, other)]
+    assert classifier.macro_f1(truth, np.column_stack([guess, other]), 6) == pytest.approx(expected)
 
 
 def test_a_feature_added_at_run_time_is_a_column_and_the_stage_repeats_itself(
@@ -104,3 +106,26 @@ def test_an_unknown_language_is_named_with_its_neighbours(project: Path, write_p
     settings = params.load(write_params(languages={"tasks": [TASK], "languages": ["en", "es", "ptt"]}))
     with pytest.raises(InputProblem, match=r"no language 'ptt'; nearest valid: pt"):
         transfer.main(settings)
+
+
+@pytest.mark.parametrize("task", ["entity_type", "territory_continent", "same_entity"])
+def test_near_languages_transfer_best_and_other_scripts_are_near_chance(task: str) -> None:
+    languages = ["en", "es", "pt", "de", "sw", "ru", "uk", "hi", "ta", "el"]
+    pairs = measure_task(
+        task, gather(TASKS[task], languages), shots=[0, 300], n_seeds=1, run_seed=0, max_source=1000,
+        features={"script_match": PAIR_FEATURES["script_match"]},
+    )  # fmt: skip
+    zero = pairs.filter(pl.col("n_shots") == 0, pl.col("source") != pl.col("target")).sort("score", descending=True)
+    best = [(source, target) for source, target in zero.head(30).select("source", "target").iter_rows()]
+    assert ("es", "pt") in best
+    assert ("ru", "uk") in best
+    across = zero.filter(pl.col("script_match") == 0)
+    constant, guessed = {"same_entity": (1 / 3, 1 / 2)}.get(task, (0.1, 0.2))  # one class for all; any class at random
+    assert constant - 0.1 < across["score"].mean() < guessed + 0.02  # type: ignore[operator]
+    assert zero.filter(pl.col("script_match") == 1)["score"].mean() > across["score"].mean() + 0.2  # type: ignore[operator]
+    for target in ("ta", "el"):  # the only ones of their script
+        of_target = (
+            pairs.filter(pl.col("target") == target, pl.col("source") != target).group_by("n_shots").agg(pl.col("score").mean())
+        )
+        score = dict(of_target.iter_rows())
+        assert score[300] > score[0] + 0.15, "target examples do what no source does"

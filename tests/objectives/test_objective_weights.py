@@ -75,7 +75,7 @@ def test_an_encoder_without_a_head_goes_through_every_stage(write_params: Callab
     proved = tables.load("pruning_outcomes")
     assert proved.filter(pl.col("method") == "feature_mapping")["n_classes"].to_list() == [2, 4]
 
-    with pytest.raises(InputProblem, match=r"label mapping needs .* the surrogate has no trained head") as refused:
+    with pytest.raises(InputProblem, match=r"label mapping needs .* the surrogate's head is absent") as refused:
         stages.prune.__main__.main(params.load(write_params(**sections("simclr", "label_mapping", mirror=False))))
     assert refused.value.next_step is not None
     assert "use feature_mapping" in refused.value.next_step

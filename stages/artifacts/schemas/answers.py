@@ -14,7 +14,7 @@ SCHEMAS: dict[str, Schema] = {
             "margin": real(
                 "encoder: the metric's distance to the best other encoder; head: error of the second head minus that of the "
                 "first; source data: tolerance minus the loss of accuracy; source language: predicted score minus that of the "
-                "second; else null",
+                "second; source languages together: measured score minus that of the next best rule; else null",
                 nullable=True,
             ),
             "warning": WARNING,

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from stages.artifacts.schemas.schema import SEED, TARGET, Schema, count, real, share, text
+from stages.artifacts.schemas.schema import SEED, TARGET, WARNING, Schema, count, real, share, text
 
 SCHEMAS: dict[str, Schema] = {
     "pruning_scores": Schema(
         "Which source classes matter for a target?",
         {
             "source": text("source dataset"),
-            "target": TARGET,
+            "target": text("target dataset, or the name of a combination of several"),
             "method": text("pruning method"),
-            "group": text("source class, or the method's own group; of the first repetition where the method draws"),
+            "group": text("source class or cluster; of the first repetition where the method draws"),
         },
         {
+            "level": text("`class` or `cluster`; methods that order single images have their scores in data/pruning alone"),
             "score": real("higher is kept longer"),
             "rank": count("1 is kept longest"),
             "n_images": count("training images of the group"),
+            "warning": WARNING,
         },
         made_by="prune",
+        version=2,
         may_be_empty=True,
     ),
     "pruning_outcomes": Schema(
