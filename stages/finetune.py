@@ -34,8 +34,13 @@ CODE = (
     "device.py",
     "encoders",
     "datasets/decoding.py",
-    "probe/logistic.py",
+    "probe/curvature.py",
     "probe/heads.py",
+    "probe/linear.py",
+    "probe/logistic.py",
+    "probe/rows.py",
+    "probe/softmax.py",
+    "probe/validation.py",
 )
 
 
