@@ -38,6 +38,7 @@ CODE = (
     "probe/heads.py",
     "probe/linear.py",
     "probe/logistic.py",
+    "probe/mapped.py",
     "probe/rows.py",
     "probe/softmax.py",
     "probe/validation.py",
