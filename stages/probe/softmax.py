@@ -27,7 +27,7 @@ _BLOCK_ELEMENTS = 2**20  # of a block of rows: its second product finds it in th
 _HISTORY = 20  # pairs of L-BFGS, fewer where they would take more than the next number of elements
 _HISTORY_ELEMENTS = 2**26
 _SUFFICIENT = 1e-4  # Armijo's constant
-_STALE = 4.0  # the curvature is computed anew when the mean doubt of the rows' own classes has changed by this factor
+_STALE = 8.0  # the curvature is computed anew when the mean doubt of the rows' own classes has changed by this factor
 _SINGLE_FLOOR = 1e-9  # the distance to the optimum from which on float32 products are too coarse
 
 
