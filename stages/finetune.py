@@ -34,8 +34,7 @@ CODE = (
     "device.py",
     "encoders",
     "datasets/decoding.py",
-    "probe/logistic.py",
-    "probe/heads.py",
+    "probe",
 )
 
 
