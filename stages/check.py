@@ -11,6 +11,7 @@ import yaml
 
 from stages import entry
 from stages.artifacts import atomic
+from stages.artifacts.accuracies import accuracy_file, read_accuracies
 from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
 from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
@@ -36,6 +37,9 @@ def check(settings: Params) -> None:
         _check_methods(settings)
         _check_language_files(settings)
         _check_datasets(settings)
+        if settings.rank.accuracies is not None:
+            path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
+            read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
     except InputProblem as problem:

@@ -87,6 +87,18 @@ def test_weight_files(write_params: Callable[..., Path], project: Path) -> None:
     assert "does not exist; in data/raw/weights" in said("data/raw/weights/deep/er/mine.pth")
 
 
+def test_accuracies(write_params: Callable[..., Path], project: Path) -> None:
+    folder = project / "data" / "raw" / "accuracies"
+    folder.mkdir()
+    (folder / "mine.csv").write_text("encoder,dataset,accuracy\ntiny,digits,0.9\n")
+    rank = {"metrics": ["logme"], "accuracies": "data/raw/accuracies/mine.csv"}
+    write_params(rank=rank)
+    check(params.load())
+    (folder / "mine.csv").write_text("encoder,dataset,accuracy\ntiny,digit,0.9\n")
+    assert "mine.csv: line 2, column dataset: there is no dataset 'digit'" in complaint(write_params, rank=rank)
+    assert "mime.csv does not exist" in complaint(write_params, rank={**rank, "accuracies": "data/raw/accuracies/mime.csv"})
+
+
 def test_datasets(write_params: Callable[..., Path], project: Path) -> None:
     (project / "data" / "raw" / "photos").mkdir()
     message = complaint(write_params, datasets={"packaged": {"digits": {"kind": "sklern", "name": "digits"}}})
@@ -112,6 +124,10 @@ def test_datasets(write_params: Callable[..., Path], project: Path) -> None:
         ({"languages": {**LANGUAGES, "tasks": ["entity_typ"]}}, "languages.tasks", "entity_type"),
         ({"languages": {**LANGUAGES, "features": ["syntax"]}}, "languages.features", "syntax_distance"),
         ({"languages": {**LANGUAGES, "languages": ["en", "es", "ptt"]}}, "languages.languages", "pt"),
+        ({"languages": {**LANGUAGES, "models": ["rigde"]}}, "languages.models", "ridge"),
+        ({"languages": {**LANGUAGES, "models": ["nearest_sintax"]}}, "languages.models", "nearest_syntax"),
+        ({"languages": {**LANGUAGES, "protocols": ["leave_one_target_out", "optimist"]}}, "languages.protocols", "optimistic"),
+        ({"languages": {**LANGUAGES, "ranker": "lambda_rank"}}, "languages.ranker", "lambdarank"),
     ],
 )
 def test_methods(write_params: Callable[..., Path], sections: dict[str, Any], where: str, nearest: str) -> None:

@@ -22,12 +22,13 @@ from stages.artifacts import tables
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.features import FeatureSet
 from stages.datasets import KINDS
-from stages.languages import PAIR_FEATURES
+from stages.languages import MODELS, PAIR_FEATURES, PROTOCOLS
 from stages.objectives import OBJECTIVES
 from stages.probe import HEADS
 from stages.prune import PRUNERS
 from stages.rank import METRICS
 
+REGISTRIES = (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES, OBJECTIVES, MODELS, PROTOCOLS)
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 10  # lines of one example, blank ones and imports left out
 
@@ -48,9 +49,9 @@ def run(code: str) -> None:
 @pytest.fixture
 def registries_restored() -> Iterator[None]:
     """Take out again what a test has registered."""
-    before = {id(registry): set(registry) for registry in (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES, OBJECTIVES)}
+    before = {id(registry): set(registry) for registry in REGISTRIES}
     yield
-    for registry in (METRICS, PRUNERS, HEADS, KINDS, PAIR_FEATURES, OBJECTIVES):
+    for registry in REGISTRIES:
         for name in set(registry) - before[id(registry)]:
             registry.remove(name)
 
@@ -171,6 +172,20 @@ def test_language_feature(write_params: Callable[..., Path]) -> None:
     pairs = tables.load("language_pairs")
     assert pairs["length_gap"].null_count() == 0
     assert pairs.filter(pl.col("source") == pl.col("target"))["length_gap"].to_list() == pytest.approx([0.0] * 3)
+
+
+@pytest.mark.usefixtures("registries_restored")
+def test_transfer_model_and_protocol() -> None:
+    run(block("model"))
+    run(block("protocol"))
+    from stages.languages.predict import held_out_predictions
+
+    rows = [("t", source, target, 0.1 * i) for i, (source, target) in enumerate(("ab", "ac", "ba", "bc", "ca", "cb"))]
+    pairs = pl.DataFrame(rows, schema=["task", "source", "target", "score"], orient="row")
+    found = held_out_predictions(pairs, protocol="leave_one_pair_out", models=["median", "global_mean"])
+    medians = found.filter(pl.col("model") == "median").sort("score")
+    assert medians["predicted"].to_list() == pytest.approx([0.3, 0.3, 0.3, 0.2, 0.2, 0.2])
+    assert set(found["model"]) == {"median", "global_mean", "chosen"}
 
 
 def test_stage(project: Path, write_params: Callable[..., Path]) -> None:

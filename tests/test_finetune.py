@@ -156,6 +156,20 @@ def test_the_linear_head_sees_the_drawn_images_alone(settings: Callable[..., par
     right = head.predict(pooled[held_out]) == labels[held_out]
     assert outcome.accuracy == pytest.approx(float(np.mean(right)))
 
+    # Every layer that is kept has its own head; at the head layer it is the one of mode `linear`, and not fitted twice.
+    made = settings(["digits"], modes=["linear"])
+    entry = made.encoders["tiny"].model_copy(update={"layers": ["pooled", "stages.1"]})
+    made = made.model_copy(update={"encoders": {"tiny": entry}})
+    extract.main(made, "tiny")
+    finetune.main(made, "tiny")
+    probes = tables.load_parts("layer_probes", ["tiny"])
+    assert probes.select("layer", "seed", "d").rows() == [("pooled", 0, 256), ("stages.1", 0, 64)]
+    assert probes["accuracy"][0] == outcome.accuracy
+    middle = np.asarray(FeatureSet.open("tiny", "digits").layer("stages.1"))
+    right = LogisticProbe().fit(middle[picked], labels[picked]).predict(middle[held_out]) == labels[held_out]
+    assert probes["accuracy"][1] == pytest.approx(float(np.mean(right)))
+    assert 0 < probes["depth"][1] < probes["depth"][0] == 1
+
     shutil.rmtree("data/features")
     with pytest.raises(InputProblem, match=r"dvc repro extract@tiny"):
         finetune.Bench(made, "tiny", dataset).outcome("linear", 0)

@@ -25,7 +25,7 @@ from stages.languages.predict import quality
 from stages.params import Params
 from stages.probe.simulation import fits
 from stages.prune.savings import smallest_fraction
-from stages.report import Results, extract, languages, probe, prune, rank, sections
+from stages.report import Results, extract, language_figures, probe, prune, rank, sections
 from stages.report.metrics import metrics
 from stages.report.page import page as page_of
 from stages.report.thumbnails import thumbnails
@@ -148,8 +148,8 @@ def results(settings: Params) -> Results:
         for seed in (0, 1)
     ]
     verdicts = [
-        {"aspect": "all", "level": "all targets", "metric": "logme", "n_targets": 2, "n_comparisons": 4, "n_encoders": 2, "place": 1,
-         "weighted_kendall": 0.5, "verdict": "too few encoders"}
+        {"aspect": "all", "level": "all targets", "metric": "logme", "n_targets": 2, "n_comparisons": 4, "n_encoders": 2,
+         "place": 1, "weighted_kendall": 0.5, "verdict": "too few encoders"}
     ]  # fmt: skip
     curves = [
         {
@@ -298,6 +298,9 @@ def test_the_sentences_say_what_the_tables_say(settings: Params, results: Result
     assert "by always taking English" in said["languages"]
     assert "by the nearest language" in said["languages"]
     assert "at random" in said["languages"]
+    assert "Mean absolute error" not in said["languages"], "there is no global mean to compare with"
+    assert "than lexical similarity is undecided on k." in said["languages"]
+    assert "Target examples that a score of 0.8 takes" in said["languages"]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +319,13 @@ def test_the_page_holds_with_tables_that_may_be_empty(settings: Params, results:
     charts = json.loads(page.partition('id="charts">')[2].partition("</script>")[0])
     assert set(charts) == set(re.findall(r'<figure id="([^"]+)"', page))
     assert ("prune-0" in charts) == ("pruning_outcomes" not in left_out)
-    assert ("languages-1" in charts) == ("language_effects" not in left_out)
+    drawn = json.dumps([chart for key, chart in charts.items() if key.startswith("languages-")])
+    for title, table in (
+        ("standardised effect", "language_effects"), ("target held out", "language_predictions"),
+        ("target examples", "fewshot_curves"),
+    ):  # fmt: skip
+        assert (title in drawn) == (table not in left_out)
+    assert "combined distance, mean over tasks" in drawn
     assert metrics(settings, found)["rank"]["linear"]["mean_weighted_kendall"] == 0.75
 
 
@@ -415,7 +424,7 @@ def test_the_scatter_has_head_layers_and_in_their_own_mode_the_others(results: R
     assert set(others.select("encoder", "layer").iter_rows()) == {("big", "stages.1"), ("small", "pooled")}
     drawn = values(rank.score_against_accuracy(rows, results["agreement"], "logme"))
     said = [row["said"] for row in drawn if row["said"]]
-    assert said == ["full 0.25  linear 0.75"] * 2  # once a target
+    assert said == ["tau full 0.25 · linear 0.75"] * 2  # once a target
 
 
 def test_the_leaderboard_has_all_candidates_in_the_order_of_the_metric(results: Results) -> None:
@@ -451,7 +460,9 @@ def test_every_figure_is_made_of_few_rows(results: Results, few: int) -> None:
         probe.variances(cut["probe_assumptions"]),
         probe.simulation(cut["sample_complexity"], cut["sample_complexity_fits"]),
         probe.bound(cut["logistic_bound"]),
-        languages.transfer_matrix(cut["language_pairs"]),
-        languages.language_effects(cut["language_effects"]),
+        language_figures.transfer_matrix(cut["language_pairs"], ["en"]),
+        language_figures.predictions(cut["language_predictions"]),
+        language_figures.fewshot(cut["language_pairs"], cut["fewshot_curves"], 0.8),
+        language_figures.language_effects(cut["language_effects"]),
     ):
         assert chart.to_dict()["$schema"]

@@ -196,3 +196,55 @@ def test_a_metric_over_the_pool_is_joined_here(join: Callable[..., None], spread
     assert rows["score"].to_list() == [0, pytest.approx(7 / 8), 1, None]  # (0.8 - 0.1) / (0.9 - 0.1); dot has no component
     assert rows["rank"].to_list() == [3, 2, 1, None]
     assert tables.load("agreement").filter(pl.col("metric") == spread)["n_encoders"].to_list() == [3, 3, 3]
+
+
+def test_profiles_have_every_layer_with_its_score(join: Callable[..., None]) -> None:
+    for encoder in ENCODERS:
+        write_parts(encoder)
+    part = tables.load_parts("transferability", ["ada"]).with_columns(pl.col("metric").replace("good", "tmi"))
+    tables.write_part("transferability", "ada", part, leave_out=["rank"])
+    join(ENCODERS)
+    rows = tables.load("layer_profiles")
+    assert rows.filter(pl.col("encoder") == "ada").select("layer", "depth", "d", "tmi", "tmi_per_dim").rows() == [
+        ("deep", 0.5, 4, -0.1, None), ("pooled", 1.0, 4, 0.1, None),
+    ]  # fmt: skip
+    assert rows["tmi"].null_count() == 6
+    bea = rows.row(by_predicate=(pl.col("encoder") == "bea") & (pl.col("layer") == "pooled"), named=True)
+    assert [bea[name] for name in ("probe_accuracy", "probe_low", "probe_high")] == pytest.approx([0.9, 0.89, 0.91])
+
+
+def test_accuracies_that_the_user_brings(write_params: Callable[..., Path]) -> None:
+    """They replace fine-tuning: three of four encoders have one, and the metric is judged by those."""
+    for encoder in ENCODERS:
+        write_parts(encoder)
+        empty = tables.load_parts("finetuned", [encoder]).clear()
+        tables.write_part("finetuned", encoder, empty)
+        tables.write_part("layer_probes", encoder, tables.load_parts("layer_probes", [encoder]).clear())
+    entry = {"arch": "test_byobnet", "weights": "random", "layers": ["deep", "pooled"]}
+    mine = Path("data/raw/accuracies/mine.csv")
+    mine.parent.mkdir()
+
+    def run(content: str) -> None:
+        mine.write_text(content)
+        rank = {"metrics": ["logme"], "accuracies": str(mine)}
+        write_params(encoders=dict.fromkeys(ENCODERS, entry), rank=rank, finetune={"modes": []})
+        main(params.load(), "")
+
+    run("encoder,dataset,accuracy\nada,digits,0.5\nbea,digits,0.9\ncyd,digits,0.7\n")
+    assert tables.load("finetuned").select("encoder", "mode", "seed", "accuracy", "epochs").rows() == [
+        ("ada", "given", 0, 0.5, None), ("bea", "given", 0, 0.9, None), ("cyd", "given", 0, 0.7, None),
+    ]  # fmt: skip
+    agreed = tables.load("agreement")
+    assert agreed.select("metric", "mode").rows() == [(metric, "given") for metric in ("good", "low", "missing")]
+    good = agreed.row(0, named=True)
+    assert (good["n_encoders"], good["top1_regret"]) == (3, pytest.approx(0.2))
+    assert tables.load("metric_verdicts").filter(aspect="all", metric="good")["n_encoders"].to_list() == [3]
+    assert tables.load("layer_profiles").is_empty()
+    with pytest.raises(InputProblem, match=r"mine.csv: line 2, column encoder: there is no encoder 'adda'.*valid: ada"):
+        run("encoder,dataset,accuracy\nadda,digits,0.5\n")
+
+
+def test_no_ground_truth_at_all_is_a_mistake_in_params(write_params: Callable[..., Path]) -> None:
+    write_params(finetune={"modes": []})
+    with pytest.raises(InputProblem, match=r"finetune\.modes: is empty, and rank\.accuracies names no accuracies"):
+        params.load()

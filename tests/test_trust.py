@@ -15,8 +15,8 @@ METRICS = ["logme", "tmi", "leep"]
 def scores(**facts: tuple[int, int, int]) -> pl.DataFrame:
     """Candidates of targets with (images, classes, median dimensions); leep scores one of the two encoders."""
     rows = [
-        {"target": target, "encoder": encoder, "layer": "pooled", "metric": metric, "n": n, "d": d + shift, "n_classes": classes,
-         "score": None if (metric, encoder) == ("leep", "b") else 0.5}
+        {"target": target, "encoder": encoder, "layer": "pooled", "metric": metric, "n": n, "d": d + shift,
+         "n_classes": classes, "score": None if (metric, encoder) == ("leep", "b") else 0.5}
         for target, (n, classes, d) in facts.items()
         for encoder, shift in (("a", -1), ("b", 1))
         for metric in METRICS

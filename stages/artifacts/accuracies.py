@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from stages.artifacts.raw import raw_file
 from stages.errors import InputProblem, nearest
 
 FOLDER = Path("data/raw/accuracies")  # what DVC watches
@@ -18,17 +19,7 @@ LONG_COLUMNS = ("encoder", "dataset", "metric", "score")
 
 def accuracy_file(path: Path, where: str) -> Path:
     """Return `path`, which params.yaml names at `where`; raises InputProblem unless it is a file below data/raw/accuracies."""
-    # Compared as written, not resolved: DVC may link files into the folder.
-    if ".." in path.parts or FOLDER not in path.parents:
-        raise InputProblem(
-            f"{path} is outside {FOLDER}, the folder that DVC watches for accuracies",
-            where=where,
-            next_step=f"copy it there and write `accuracies: {FOLDER / path.name}`, then `transferscope check`",
-        )
-    if not path.is_file():
-        near = nearest(path.name, (member.name for member in FOLDER.iterdir())) if FOLDER.is_dir() else "it has no files"
-        raise InputProblem(f"{path} does not exist; in {FOLDER}: {near}", where=where, next_step="put the file there")
-    return path
+    return raw_file(path, FOLDER, where, kind="accuracies", key="accuracies")
 
 
 def read_accuracies(path: Path, encoders: Collection[str], datasets: Collection[str], known_from: str) -> pl.DataFrame:

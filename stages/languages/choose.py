@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.languages.design import feature_columns, zero_shot
 from stages.languages.holdout import BY_REGRET
-from stages.languages.predict import PROTOCOL, knows_no_target
+from stages.languages.predict import PROTOCOL
 
 RANKED = {
     "task": pl.String, "target": pl.String, "rank": pl.Int64, "source": pl.String,
@@ -69,7 +69,7 @@ def choices(pairs: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
     """Return task, split_protocol, rule, mean_regret, ndcg_at_3, n_targets: models beside plain rules."""
     frames = [pl.DataFrame(schema={"split_protocol": pl.String, **COMPARED})]
     for (protocol,), made in predictions.group_by("split_protocol", maintain_order=True):
-        if knows_no_target(str(protocol)):
+        if made["in_set"].count():  # the protocol knows nothing of the target
             orders = {
                 str(name): of_model.select("task", "target", "source", order="predicted")
                 for (name,), of_model in made.group_by("model", maintain_order=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import polars as pl
 from scipy.cluster.hierarchy import dendrogram, linkage, optimal_leaf_ordering
@@ -17,7 +18,7 @@ SEGMENTS = {"x": pl.Float64, "y": pl.Float64, "x2": pl.Float64, "y2": pl.Float64
 
 @dataclass(frozen=True)
 class Tree:
-    """Languages in the order of the leaves, the segments of the drawing (x is the distance, y the place of a leaf), its measure."""
+    """Languages in the order of the leaves, the segments of the drawing (x: distance, y: place of a leaf), what x measures."""
 
     order: list[str]
     segments: pl.DataFrame
@@ -49,9 +50,9 @@ def tree(distances: pl.DataFrame, pairs: pl.DataFrame) -> Tree | None:
     drawn = dendrogram(links, no_plot=True)
     # scipy puts leaf i at 5 + 10 i, and draws every join as three segments.
     joins = [
-        [(x / 1.0, (place - 5) / 10) for x, place in zip(heights, places, strict=True)]
+        [(float(x), (place - 5) / 10) for x, place in zip(heights, places, strict=True)]
         for heights, places in zip(drawn["dcoord"], drawn["icoord"], strict=True)
     ]
-    rows = [(*start, *end) for join in joins for start, end in zip(join[:-1], join[1:], strict=True)]
+    rows = [(*start, *end) for join in joins for start, end in pairwise(join)]
     segments = pl.DataFrame(rows, schema=SEGMENTS, orient="row")
     return Tree([names[leaf] for leaf in drawn["leaves"]], segments.sort(pl.all()), measure)

@@ -49,11 +49,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One model under one protocol: predictions [n], NaN where there is no answer, and each block's calibration."""
+    """One model under one protocol: predictions [n], NaN where there is no answer, and each block's calibration.
+
+    `ranks` says whether the protocol knows nothing of the target, so that its sources can be ranked.
+    """
 
     predicted: NDArray[np.float64]
     block: NDArray[np.int64]  # [n], -1 where a pair is never asked
     calibrations: list[Calibration]
+    ranks: bool
 
 
 def in_blocks(split: Split, most: int = BLOCKS) -> list[NDArray[np.int64]]:
@@ -180,7 +184,7 @@ def _assemble(
             calibration = _calibrate(pairs, split, block_of, inner[block], members, of_outer[:, rows], loss)
             calibrations.append(calibration)
             predicted[rows] = of_outer[calibration.candidate, rows]
-        result[label] = HeldOut(predicted, block_of, calibrations)
+        result[label] = HeldOut(predicted, block_of, calibrations, split.ranks)
     return result
 
 

@@ -86,18 +86,13 @@ def predictions(
             frame = pl.DataFrame({"source": every.sources.tolist(), "target": every.targets.tolist(), **columns})
             frame = frame.with_columns(pl.col(*columns).fill_nan(None)).filter(pl.col("predicted").is_not_null())
             behind = pl.col("predicted").max().over("target") - pl.col("predicted")
-            in_set = behind <= pl.col("allowance") if knows_no_target(protocol) else pl.lit(None, dtype=pl.Boolean)
+            in_set = behind <= pl.col("allowance") if of_model.ranks else pl.lit(None, dtype=pl.Boolean)
             frame = frame.with_columns(
                 *_ends(pl.col("predicted"), pl.col("width")),
                 in_set=in_set, task=pl.lit(task), split_protocol=pl.lit(protocol), model=pl.lit(name),
             )  # fmt: skip
             frames.append(frame.select(pl.col(column).cast(dtype) for column, dtype in PREDICTIONS.items()))
     return pl.concat(frames).sort("task", "split_protocol", "model", "source", "target")
-
-
-def knows_no_target(protocol: str) -> bool:
-    """Say whether a protocol holds out all scores of the target, so that its sources can be ranked."""
-    return protocol in (PROTOCOL, "leave_one_family_out")
 
 
 def _ends(predicted: pl.Expr, half: pl.Expr) -> list[pl.Expr]:

@@ -3,6 +3,8 @@
 `leave_one_target_out` is the honest default for a language that nobody measured; `leave_one_family_out` asks what remains where
 no relative was measured either; `seen_target` asks for a new source of a measured target; `optimistic` deals out single pairs
 at random, so that everything about both languages was seen: it is printed only to show how much it flatters.
+
+A mix of languages is a source of its own: that it holds the target's language tells nothing of the target's scores.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -11,10 +12,11 @@ from stages.languages.guards import BROKEN
 from stages.languages.holdout import BY_REGRET, CHOSEN
 from stages.languages.predict import PROTOCOL
 
+LONGEST = 80  # characters of a set of sources, which may be mixes of many languages
 CLAIM = "syntax, morphology and phonology predict more than lexical similarity"
 
 
-def lines(made: Mapping[str, pl.DataFrame], explained: Effects) -> Iterator[str]:
+def lines(made: Mapping[str, pl.DataFrame], explained: Effects, protocols: Sequence[str]) -> Iterator[str]:
     """Yield the lines in the order in which a person asks: is the table sound, why, how sure, which source."""
     for row in made["language_warnings"].iter_rows(named=True):
         consequence = "; left out" if row["kind"] == BROKEN else ""
@@ -34,18 +36,24 @@ def lines(made: Mapping[str, pl.DataFrame], explained: Effects) -> Iterator[str]
         covered = "no interval" if row["coverage"] is None else f"interval covers {row['coverage']:.2f}"
         r2 = "undefined" if row["r2"] is None else f"{row['r2']:.2f}"
         yield f"{row['task']}: {row['split_protocol']:20} {row['model']:22} MAE {row['mae']:.3f}  R2 {r2}  {covered}"
+    answered = made["language_quality"].select("task", "split_protocol").unique().rows()
+    for task in explained.r2:
+        for protocol in protocols:
+            if (task, protocol) not in answered:
+                yield f"{task}: {protocol}: no answer, there is too little left when a unit is held out"
     for row in made["language_anchors"].filter(pl.col("model") == CHOSEN).iter_rows(named=True):
         if row["mae"] is not None:
             yield f"{row['task']}: with {row['n_anchors']} measured sources of a new target MAE {row['mae']:.3f}"
     for row in made["language_choices"].filter(pl.col("split_protocol") == PROTOCOL).iter_rows(named=True):
         order = "" if row["ndcg_at_3"] is None else f", NDCG@3 {row['ndcg_at_3']:.2f}"
-        yield f"{row['task']}: choosing by {row['rule']:18} costs {row['mean_regret']:.3f} of macro-F1{order}"
+        yield f"{row['task']}: choosing by {row['rule']:18} costs {row['mean_regret']:.3f}{order}"
     yield from _against_english(made["language_choices"])
     sets = made["source_sets"]
     last = pl.col("budget") == pl.col("budget").filter(pl.col("rule") != "cover").max().over("task")
     for row in sets.filter((pl.col("rule") == "cover") | last).iter_rows(named=True):
         if row["measured"] is not None:
-            found = f"{row['measured']:.3f} measured, {row['covered']:.0%} of targets covered ({row['sources'] or 'drawn'})"
+            named = textwrap.shorten(row["sources"] or "drawn", LONGEST)
+            found = f"{row['measured']:.3f} measured, {row['covered']:.0%} of targets covered ({named})"
             yield f"{row['task']}: sources by {row['rule']:9} for {row['budget']:g}: {found}"
 
 

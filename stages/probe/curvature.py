@@ -1,14 +1,16 @@
 """An inverse of the Hessian of multinomial logistic regression that is cheap, and right where it matters.
 
-With row i's probabilities p_i and W_i = diag(p_i) - p_i p_i', the Hessian of the mean loss is 1/n sum_i W_i (x) z_i z_i' plus
-the penalty's rho. It is approximated by
+With row i's probabilities p_i, one-hot label y_i, W_i = diag(p_i) - p_i p_i' and residual r_i = p_i - y_i, the Hessian of the
+mean loss is 1/n sum_i W_i (x) z_i z_i' plus the penalty's rho. Where the probabilities are right, r_i r_i' has the
+expectation W_i (Fisher's identity); half of each, V_i = (W_i + r_i r_i') / 2, is also large for a row that the model is sure of
+and wrong about, which would otherwise make the steps endless. Its trace is 1 - p_i[y_i], the doubt h_i. Then
 
-    mean_i(W_i)  (x)  sum_i h_i z_i z_i' / sum_i h_i    + rho,      h_i = trace W_i,
+    mean_i(V_i)  (x)  sum_i h_i z_i z_i' / sum_i h_i    + rho
 
-exact where all W_i are multiples of one matrix. In the eigenvectors of the left factor it falls apart into one d x d system
-a class; eigenvalues within a factor of two share one. Where there are more rows than a few for each dimension, the right
-factor is the covariance of rows drawn at equal steps of the summed h; where there are fewer rows than dimensions, the
-systems are solved in the space of the rows (Woodbury), rows x rows.
+is exact, but for that, where all V_i are multiples of one matrix. In the eigenvectors of the left factor it falls apart into
+one d x d system a class; eigenvalues within a factor of four share one. Where there are many rows for each dimension, both
+factors are of rows drawn at equal steps of the summed doubts; where there are fewer rows than dimensions, the systems are
+solved in the space of the rows (Woodbury), rows x rows.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, sparse
+
+from stages.probe.rows import Rows, Scaling
 
 Floats = NDArray[np.float64]
-_ROWS_PER_DIMENSION = 6
+_ROWS_PER_DIMENSION = 4
 _LEAST_ROWS = 512
-_ALIKE = 2.0  # largest ratio of class eigenvalues that share a factorisation
+_ALIKE = 4.0  # largest ratio of class eigenvalues that share a factorisation
 _RANK = 1e-12  # of an eigenvalue to the largest: below it, there is no curvature but the penalty's
 
 
@@ -31,47 +35,54 @@ class Curvature:
     """The approximate Hessian at one point, factorised.
 
     Args:
-        picked: returns rows [s, d] by their ascending numbers.
-        probabilities: [k, n] of every row.
-        mean, factor: [d] each; z = (x - mean) * factor.
+        rows: all of them.
+        weights, intercepts: [k, d] and [k], of the logits on the rows.
+        doubts: [n] 1 - p of each row's own class, there.
+        scaling: of the rows.
         rho: the penalty's curvature.
     """
 
     def __init__(
-        self,
-        picked: Callable[[NDArray[np.int64]], NDArray[Any]],
-        probabilities: NDArray[Any],
-        mean: Floats,
-        factor: Floats,
-        rho: float,
+        self, rows: Rows, weights: Floats, intercepts: Floats, doubts: NDArray[Any], scaling: Scaling, rho: float
     ) -> None:
-        n = probabilities.shape[1]
-        h = _uncertainty(probabilities)
-        self.mean_uncertainty = float(h.mean(dtype=np.float64))
-        limit = max(_LEAST_ROWS, _ROWS_PER_DIMENSION * len(mean))
-        summed = np.cumsum(h, dtype=np.float64)
-        if n <= limit or not summed[-1] > 0:
-            chosen, weights = np.arange(n), h / summed[-1] if summed[-1] > 0 else np.full(n, 1 / n)
+        self.mean_doubt = float(doubts.mean(dtype=np.float64))
+        limit = max(_LEAST_ROWS, _ROWS_PER_DIMENSION * rows.n_features)
+        summed = np.cumsum(doubts, dtype=np.float64)
+        if len(doubts) <= limit or not summed[-1] > 0:
+            chosen = np.arange(len(doubts))
+            shares = doubts / summed[-1] if summed[-1] > 0 else np.full(len(doubts), 1 / len(doubts))
         else:
             chosen = np.searchsorted(summed, (np.arange(limit) + 0.5) * (summed[-1] / limit)).astype(np.int64)
-            weights = np.full(limit, 1 / limit)
-        rows = picked(chosen)
-        z = rows - mean.astype(rows.dtype)
-        z *= factor.astype(rows.dtype)
-        self._centre = (weights.astype(z.dtype) @ z).astype(np.float64)  # (d,)
-        z -= self._centre.astype(z.dtype)
-        z *= np.sqrt(weights).astype(z.dtype)[:, None]
-
-        classes = np.diag(probabilities.mean(axis=1, dtype=np.float64)) - (probabilities @ probabilities.T) / n
-        values, self._vectors = np.linalg.eigh(classes)  # ascending
+            shares = np.full(limit, 1 / limit)
+        z = rows.picked(chosen)
+        values, self._vectors = np.linalg.eigh(self._classes(z, rows.codes[chosen], weights, intercepts, shares))  # ascending
         values = np.where(values > _RANK * max(values[-1], 1e-300), values, 0.0)
         self._by_intercept = np.divide(1, values, out=np.zeros_like(values), where=values > 0)
+
+        z = z - scaling.mean.astype(z.dtype)
+        z *= scaling.factor.astype(z.dtype)
+        self._centre = (shares.astype(z.dtype) @ z).astype(np.float64)  # (d,)
+        z -= self._centre.astype(z.dtype)
+        z *= np.sqrt(shares).astype(z.dtype)[:, None]
         self._groups = _factorise(z, values, rho)
 
-    def stale(self, probabilities: NDArray[Any], ratio: float) -> bool:
-        """Say whether the mean uncertainty of the rows has changed by more than a factor since."""
-        now = float(_uncertainty(probabilities).mean(dtype=np.float64))
-        return not self.mean_uncertainty / ratio <= now <= self.mean_uncertainty * ratio
+    def _classes(
+        self, x: NDArray[Any], codes: NDArray[np.int64], weights: Floats, intercepts: Floats, shares: NDArray[Any]
+    ) -> Floats:
+        """Return the left factor [k, k] from rows [s, d] that stand for shares [s] of the summed doubts."""
+        logits = weights.astype(x.dtype) @ x.T + intercepts.astype(x.dtype)[:, None]
+        logits -= logits.max(axis=0)
+        others = np.exp(logits)
+        others[codes, np.arange(len(codes))] = 0
+        others /= np.maximum(others.sum(axis=0), np.finfo(x.dtype).tiny)  # (k, s) p of the other classes, over the doubt
+        members = sparse.csr_array((shares, (codes, np.arange(len(codes)))), shape=(len(weights), len(codes)))
+        apart = self.mean_doubt * (members @ others.T.astype(np.float64))  # (k, k) mean p of l where k is true
+        apart = (apart + apart.T) / 2
+        return np.asarray(np.diag(apart.sum(axis=1)) - apart)
+
+    def stale(self, doubts: NDArray[Any], ratio: float) -> bool:
+        """Say whether the mean doubt of the rows has changed by more than a factor since."""
+        return not self.mean_doubt / ratio <= float(doubts.mean(dtype=np.float64)) <= self.mean_doubt * ratio
 
     def solve(self, gradient: Floats) -> Floats:
         """Return the inverse times a gradient [k, d + 1], its last column being that of the intercepts."""
@@ -82,12 +93,6 @@ class Curvature:
             found[rows, :-1] = solve(turned[rows, :-1])
         found[:, -1] = self._by_intercept * turned[:, -1] - found[:, :-1] @ self._centre
         return self._vectors @ found
-
-
-def _uncertainty(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """Return h [n], the trace of each row's W."""
-    h: NDArray[Any] = 1 - np.einsum("kn,kn->n", probabilities, probabilities)
-    return np.maximum(h, 0)
 
 
 def _factorise(z: NDArray[Any], values: Floats, rho: float) -> list[tuple[slice, Callable[[Floats], Floats]]]:

@@ -14,64 +14,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.probe.curvature import Curvature
+from stages.probe.rows import Rows, Scaling
 
 Floats = NDArray[np.float64]
 _BLOCK_ELEMENTS = 2**20  # of a block of rows: its second product finds it in the cache
 _HISTORY = 20  # pairs of L-BFGS, fewer where they would take more than the next number of elements
 _HISTORY_ELEMENTS = 2**26
 _SUFFICIENT = 1e-4  # Armijo's constant
-_STALE = 2.0  # the curvature is computed anew when the probabilities' mean uncertainty has changed by this factor
+_STALE = 4.0  # the curvature is computed anew when the mean doubt of the rows' own classes has changed by this factor
 _SINGLE_FLOOR = 1e-9  # the distance to the optimum from which on float32 products are too coarse
-
-
-class Rows(Protocol):
-    """Rows [n, d] seen from a common origin, with their class codes."""
-
-    codes: NDArray[np.int64]
-    n_features: int
-
-    def block(self, rows: slice) -> NDArray[Any]:
-        """Return consecutive rows [b, d], float32 or float64."""
-        ...
-
-    def picked(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows with these numbers, ascending, perhaps some of them twice."""
-        ...
-
-
-@dataclass(frozen=True)
-class Held:
-    """Rows held in memory."""
-
-    features: NDArray[Any]
-    codes: NDArray[np.int64]
-
-    @property
-    def n_features(self) -> int:
-        """Return d."""
-        return int(self.features.shape[1])
-
-    def block(self, rows: slice) -> NDArray[Any]:
-        """Return consecutive rows."""
-        return self.features[rows]
-
-    def picked(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows with these numbers."""
-        return self.features[rows]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How rows x become z = (x - mean) * factor; factor is 0 for a column to leave out."""
-
-    mean: Floats
-    factor: Floats
 
 
 @dataclass(frozen=True)
@@ -81,7 +38,7 @@ class Optimum:
     Args:
         weights, intercepts: of the logits `weights @ x + intercepts`.
         loss: f there.
-        distance: estimate of f minus its minimum, half the squared Newton decrement in the approximate Hessian.
+        distance: estimate of f minus its minimum, half the squared Newton decrement in L-BFGS's Hessian.
         passes: over all rows.
     """
 
@@ -100,7 +57,8 @@ class _Objective:
         self.rows, self.n_classes, self.scaling = rows, n_classes, scaling
         self.n, self.rho = len(rows.codes), 1 / (c * len(rows.codes))
         self.passes, self.precise = 0, False
-        self.probabilities = np.empty((n_classes, self.n), np.float32)  # of the last point evaluated
+        self.doubts = np.empty(self.n, np.float32)  # 1 - p of each row's own class, at the last point evaluated
+        self.last: Floats = np.zeros((n_classes, rows.n_features + 1))
 
     def raw(self, point: Floats) -> tuple[Floats, Floats]:
         """Return weights [k, d] and intercepts [k] on the unscaled rows."""
@@ -114,7 +72,7 @@ class _Objective:
         return np.column_stack([scaled, intercepts + weights @ self.scaling.mean])
 
     def __call__(self, point: Floats) -> tuple[float, Floats]:
-        self.passes += 1
+        self.passes, self.last = self.passes + 1, point
         weights, intercepts = self.raw(point)
         loss, by_weights, by_intercepts = 0.0, np.zeros_like(weights), np.zeros_like(intercepts)
         cast: NDArray[Any] | None = None
@@ -130,8 +88,8 @@ class _Objective:
             total = logits.sum(axis=0)
             loss += float(np.log(total).sum(dtype=np.float64))
             logits /= total
-            self.probabilities[:, rows] = logits
             logits[own] -= 1
+            self.doubts[rows] = -logits[own]
             by_weights += logits @ block
             by_intercepts += logits.sum(axis=1, dtype=np.float64)
         by_intercepts /= self.n
@@ -151,7 +109,7 @@ class _Objective:
 
     def curvature(self) -> Curvature:
         """Return the approximate Hessian at the last point evaluated."""
-        return Curvature(self.rows.picked, self.probabilities, self.scaling.mean, self.scaling.factor, self.rho)
+        return Curvature(self.rows, *self.raw(self.last), self.doubts, self.scaling, self.rho)
 
 
 def minimise(
@@ -183,19 +141,21 @@ def minimise(
     curvature = objective.curvature()
     pairs: deque[tuple[Floats, Floats, float]] = deque(maxlen=max(3, min(_HISTORY, _HISTORY_ELEMENTS // (2 * point.size))))
     while True:
-        if curvature.stale(objective.probabilities, _STALE):
+        if curvature.stale(objective.doubts, _STALE):
             curvature = objective.curvature()
-        distance = float(np.vdot(gradient, curvature.solve(gradient))) / 2
+        step = _direction(gradient, curvature, pairs)
+        distance = -float(np.vdot(gradient, step)) / 2
         if distance <= tol or objective.passes >= max_passes:
             break
-        step = _direction(gradient, curvature, pairs)
         found = _search(objective, point, value, gradient, step, max_passes)
-        if found is None:  # rounding hides any further descent
-            if not objective.precise:
-                objective.precise = True
-                value, gradient = objective(point)
-                continue
-            break
+        if found is None:  # no descent along this step: begin again from here, then with float64 products
+            if not pairs and objective.precise:
+                break
+            objective.precise |= not pairs
+            pairs.clear()
+            value, gradient = objective(point)
+            curvature = objective.curvature()
+            continue
         new_point, new_value, new_gradient = found
         moved, turned = new_point - point, new_gradient - gradient
         curved = float(np.vdot(moved, turned))
@@ -215,6 +175,9 @@ def _direction(gradient: Floats, curvature: Curvature, pairs: deque[tuple[Floats
         ahead -= share * turned
         shares.append(share)
     step = curvature.solve(ahead)
+    if pairs:  # the length of the last pair, as for a multiple of the identity: probabilities have moved since
+        _, turned, inverse = pairs[-1]
+        step /= inverse * float(np.vdot(turned, curvature.solve(turned)))
     for (moved, turned, inverse), share in zip(pairs, reversed(shares), strict=True):
         step += (share - inverse * float(np.vdot(turned, step))) * moved
     return -step

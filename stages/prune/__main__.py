@@ -6,6 +6,7 @@ each fraction keeps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,9 +137,12 @@ def draw(inputs: PruneInputs, scores: GroupScores, fractions: Sequence[float], c
 def write(folder: Path, draws: list[pruning.Draw], scored: GroupScores, keys: Mapping[str, str], **facts: Any) -> pl.DataFrame:
     """Write one pruning below `folder`, and return its rows of `pruning_scores`, of the first draw; none for images."""
     place = folder / facts["source"] / facts["target"] / facts["method"]
-    pruning.write(place, draws, inputs=keys, level=scored.level, meaning=scored.meaning, **facts)
+    pruning.write(place, draws, inputs=keys, level=scored.level, meaning=scored.meaning, warning=scored.warning, **facts)
     named = {name: pl.lit(facts[name]) for name in ("source", "target", "method")}
-    rows = draws[0].scores.with_columns(level=pl.lit(scored.level), **named)
+    if scored.warning:
+        print(f"{' -> '.join(place.parts[-3:-1])}, {facts['method']}: {scored.warning}", file=sys.stderr)
+    warning = pl.lit(scored.warning, dtype=pl.String)
+    rows = draws[0].scores.with_columns(level=pl.lit(scored.level), warning=warning, **named)
     return rows.clear() if scored.level == "image" else rows
 
 

@@ -26,4 +26,6 @@ def prune_random_images(inputs: PruneInputs) -> GroupScores:
 def prune_reversed(inputs: PruneInputs) -> GroupScores:
     """Label mapping upside down: the classes that fit the target least come first."""
     best_first = by_label.prune(inputs)
-    return GroupScores(-best_first.scores, -best_first.soft_mass, meaning=f"minus {best_first.meaning}")
+    return GroupScores(
+        -best_first.scores, -best_first.soft_mass, meaning=f"minus {best_first.meaning}", warning=best_first.warning
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from stages.prune.contract import BLOCK, GroupScores, Matrix, PruneInputs, blocks, labels_of, require_finite
+from stages.prune.contract import BLOCK, GroupScores, Matrix, PruneInputs, blocks, labels_of, one_sided, require_finite
 
 _MEANING = "votes of the target's images"
 _CELLS = 2**21  # distances held at once, 8 MiB: all that is done to them finds them in the processor's cache
@@ -47,7 +47,7 @@ def _mapped(source: Matrix, groups: NDArray[Any], target: NDArray[Any], n_groups
     filled = np.flatnonzero(counts)
     votes = np.zeros(n_groups)
     votes[filled] = np.bincount(nearest_mean(target, means[filled]), minlength=len(filled))
-    return GroupScores(votes, -_mean_squared_distance(target, means, filled), meaning=_MEANING)
+    return GroupScores(votes, -_mean_squared_distance(target, means, filled), meaning=_MEANING, warning=one_sided(votes))
 
 
 def prune(inputs: PruneInputs) -> GroupScores:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import InputProblem
-from stages.prune.contract import GroupScores, PruneInputs, labels_of, require_finite
+from stages.prune.contract import GroupScores, PruneInputs, labels_of, one_sided, require_finite
 
 _MEANING = "votes of the target's images"
 
@@ -35,8 +35,9 @@ def label_mapping(target_probabilities: NDArray[Any], n_groups: int) -> GroupSco
     if target_probabilities.ndim != 2 or target_probabilities.shape[1] != n_groups or not len(target_probabilities):
         raise ValueError(f"probabilities {target_probabilities.shape} do not fit {n_groups} groups")
     require_finite(target_probabilities, "the target's probabilities")
-    votes = np.bincount(target_probabilities.argmax(axis=1), minlength=n_groups)
-    return GroupScores(votes.astype(np.float64), target_probabilities.mean(axis=0, dtype=np.float64), meaning=_MEANING)
+    votes = np.bincount(target_probabilities.argmax(axis=1), minlength=n_groups).astype(np.float64)
+    soft_mass = target_probabilities.mean(axis=0, dtype=np.float64)
+    return GroupScores(votes, soft_mass, meaning=_MEANING, warning=one_sided(votes))
 
 
 def prune(inputs: PruneInputs) -> GroupScores:

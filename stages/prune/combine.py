@@ -34,7 +34,10 @@ def weighted_votes(by_target: Mapping[str, GroupScores], weights: Mapping[str, f
     soft = np.sum([weight[name] * part.soft_mass for name, part in parts.items()], axis=0) / sum(weight.values())
     reasons = [", ".join(f"{name} {value[group]:.4g}" for name, value in share.items()) for group in range(len(scores))]
     first = next(iter(parts.values()))
-    return replace(first, scores=scores, soft_mass=soft, meaning=f"weighted shares of: {first.meaning}", reasons=reasons)
+    warning = "; ".join(f"{name}: {part.warning}" for name, part in parts.items() if part.warning) or None
+    return replace(
+        first, warning=warning, scores=scores, soft_mass=soft, meaning=f"weighted shares of: {first.meaning}", reasons=reasons
+    )
 
 
 def union(by_target: Mapping[str, GroupScores], weights: Mapping[str, float]) -> GroupScores:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.errors import InputProblem
 
 BLOCK = 8192  # rows held in memory at once: 16 MiB of float32 at 512 dimensions
+ALIKE = 0.8  # share of the votes for one group above which there is a warning
 
 
 class Rows:
@@ -108,6 +109,7 @@ class GroupScores:
         membership: [n] cluster of each source training image; None at the other levels.
         drawn: another state of the generator gives other scores, so every repetition of the proof needs its own.
         meaning: what a score is, in a few words.
+        warning: a degenerate case that the reader should know of.
         reasons: [G] why each group stands where it does, where `meaning` and the score do not say it all.
     """
 
@@ -118,6 +120,7 @@ class GroupScores:
     drawn: bool = False
     meaning: str = "score"
     reasons: Sequence[str] | None = None
+    warning: str | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1 or not len(self.scores) or self.soft_mass.shape != self.scores.shape:
@@ -178,6 +181,17 @@ def images_by_class(labels: NDArray[np.int64], n_classes: int) -> Iterator[NDArr
     """Yield the positions of each class's images, ascending, for classes 0 .. n_classes-1; empty where there are none."""
     order = np.argsort(labels, kind="stable").astype(np.int64)
     yield from np.split(order, np.cumsum(np.bincount(labels, minlength=n_classes))[:-1])
+
+
+def one_sided(votes: NDArray[np.float64]) -> str | None:
+    """Return a warning where nearly all votes are for one of several groups: target images look alike to the surrogate."""
+    most = float(votes.max(initial=0) / (votes.sum() or 1))
+    if len(votes) < 2 or most < ALIKE:
+        return None
+    return (
+        f"{most:.0%} of the target's images vote for one group: to the surrogate they look alike, and the other groups' order "
+        "rests on the soft mass; are both datasets framed, coloured and inverted alike?"
+    )
 
 
 def require_finite(values: NDArray[Any], what: str) -> None:

@@ -61,6 +61,8 @@ def agreement(
         warnings.append("all scores are equal" if _constant(x) else "all accuracies are equal")
     else:
         columns.update(_correlations(x, y))
+        if members.shape[1] > 1 and all(_constant(x[rows[rows >= 0]]) for rows in members):
+            warnings.append("gives all layers of an encoder the same score")
         if len(members) < FEWEST:
             warnings.append(f"{len(members)} encoders are too few for an interval")
         else:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from stages.rank.agreement import agreement
+from stages.rank.metric import joined
 from stages.rank.verdict import Comparison, Study
 
 LAYERS = "layers"  # the mode in which every layer is a candidate, instead of one an encoder
@@ -90,8 +91,7 @@ def _level(study: Study, aspect: str, level: str, chosen: list[int]) -> list[dic
     rows = [{"aspect": aspect, "level": level, **row} for row in study.verdicts(chosen)]
     most = max(row["n_encoders"] for row in rows)
     for row in rows:
-        few = row["n_encoders"] < most
-        row["warning"] = (
-            f"scores {row['n_encoders']} of {most} encoders: not comparable with metrics that score all" if few else None
-        )
+        few = f"scores {row['n_encoders']} of {most} encoders: not comparable with metrics that score all"
+        alone = "of one target: says nothing of others"
+        row["warning"] = joined(few if row["n_encoders"] < most else None, alone if row["n_targets"] == 1 else None)
     return rows

@@ -46,6 +46,7 @@ def transfer_matrix(pairs: pl.DataFrame, order: list[str]) -> Figure:
         )
         .properties(width=side, height=side)
         .facet(facet=alt.Facet("task:N", title=None), columns=2)
+        .resolve_axis(x="independent", y="independent")  # else an odd number of tasks leaves axes without a panel
     )
 
 
@@ -102,33 +103,32 @@ def predictions(predicted: pl.DataFrame) -> Figure:
         interval=pl.when(inside).then(pl.lit("inside")).when(~inside).then(pl.lit("outside")).otherwise(pl.lit("none")),
     )  # fmt: skip
     kinds = alt.Scale(domain=["inside", "outside", "none"], range=["#3b82c4", "#d9603b", NEUTRAL])
-    chart = (
-        alt.Chart(data(points))
-        .mark_point(filled=True, size=14, opacity=0.45)
-        .encode(
-            x=alt.X(**column("predicted", "predicted, target held out", domain=[0, 1]), axis=alt.Axis(tickCount=5)),
-            y=alt.Y(**column("score", "measured", domain=[0, 1]), axis=alt.Axis(tickCount=5)),
-            color=alt.Color("interval:N", title="90% interval", scale=kinds, legend=alt.Legend(symbolOpacity=1)),
-            tooltip=["task:N", "source:N", "target:N", "predicted:Q", "score:Q"],
-        )
+    base = alt.Chart(data(points))
+    dots = base.mark_point(filled=True, size=14, opacity=0.45).encode(
+        x=alt.X(**column("predicted", "predicted, target held out", domain=[0, 1]), axis=alt.Axis(tickCount=5)),
+        y=alt.Y(**column("score", "measured", domain=[0, 1]), axis=alt.Axis(tickCount=5)),
+        color=alt.Color("interval:N", title="90% interval", scale=kinds, legend=alt.Legend(symbolOpacity=1)),
+        tooltip=["task:N", "source:N", "target:N", "predicted:Q", "score:Q"],
     )
-    diagonal = chart.transform_aggregate(groupby=["task"]).transform_calculate(start="0", end="1")
-    equal = diagonal.mark_rule(color=NEUTRAL, strokeDash=[4, 4], opacity=1).encode(
-        x=alt.X("start:Q"), y=alt.Y("start:Q"), x2=alt.X2("end:Q"), y2=alt.Y2("end:Q"), color=alt.value(NEUTRAL), tooltip=alt.value(None)
-    )  # fmt: skip
-    return (chart + equal).properties(width=PANEL, height=PANEL).facet(facet=alt.Facet("task:N", title=None), columns=3)
+    corner = {"x": alt.datum(0), "y": alt.datum(0), "x2": alt.datum(1), "y2": alt.datum(1)}
+    equal = base.transform_aggregate(n="count()").mark_rule(color=NEUTRAL, strokeDash=[4, 4]).encode(**corner)
+    return (dots + equal).properties(width=PANEL, height=PANEL).facet(facet=alt.Facet("task:N", title=None), columns=3)
 
 
 def fewshot(pairs: pl.DataFrame, curves: pl.DataFrame, goal: float) -> Figure:
-    """Return score against target examples for the first source of each target; the steepest, the middle and the flattest named."""
-    keys = curves.select("task", "target", "source")
+    """Return score against target examples for each target's first source; the steepest, the middle and the flattest named."""
+    several = curves.filter(pl.col("source").is_null())
+    measured = [
+        pairs.join(curves, on=["task", "target", "source"], how="semi"), pairs.join(several, on=["task", "target"], how="semi")
+    ]  # fmt: skip
     points = (
-        measured_points(pairs.join(keys.drop_nulls(), on=["task", "target", "source"], how="semi"))
-        .group_by("task", "target", "source", "n_shots")
+        measured_points(pl.concat(measured))
+        .group_by("task", "target", "n_shots")
         .agg(pl.col("score").mean().round(4))
+        .join(curves.select("task", "target", "source"), on=["task", "target"])
     )
     lit = (
-        curves.drop_nulls(["slope_per_decade", "source"])
+        curves.drop_nulls("slope_per_decade")
         .sort("task", "slope_per_decade", "target")
         .with_columns(place=pl.int_range(pl.len()).over("task"), last=pl.len().over("task") - 1)
         .filter((pl.col("place") == 0) | (pl.col("place") == pl.col("last")) | (pl.col("place") == pl.col("last") // 2))
@@ -140,39 +140,35 @@ def fewshot(pairs: pl.DataFrame, curves: pl.DataFrame, goal: float) -> Figure:
             .otherwise(pl.lit("middle"))
         )
     )
+    named_pair = pl.coalesce(pl.format("{} from {}", "target", "source"), "target")
     shown = (
         points.join(lit.select("task", "target", "growth"), on=["task", "target"], how="left")
         .with_columns(pl.col("growth").fill_null("others"), n=pl.col("n_shots") + 1, goal=pl.lit(goal))
-        .with_columns(label=pl.when(pl.col("growth") != "others").then(pl.format("{} from {}", "target", "source")))
+        .with_columns(label=pl.when(pl.col("growth") != "others").then(named_pair))
         .sort("task", "target", "n_shots")
     )
     colours = alt.Scale(
         domain=["steepest", "middle", "flattest", "others"], range=["#3b82c4", "#2f9e6e", "#d9603b", NEUTRAL]
     )  # fmt: skip
-    base = alt.Chart(data(shown)).encode(
-        x=alt.X(
-            "n:Q",
-            title="target examples",
-            scale=alt.Scale(type="log", nice=False),
-            axis=alt.Axis(values=[tick + 1 for tick in TICKS], labelExpr="format(datum.value - 1, ',')", grid=False),
-        ),
-        detail="target:N",
-        tooltip=["task:N", "target:N", "source:N", "n_shots:Q", "score:Q"],
-    )
+    base = alt.Chart(data(shown))
+    ticks = alt.Axis(values=[tick + 1 for tick in TICKS], labelExpr="format(datum.value - 1, ',')", grid=False)
+    x = alt.X("n:Q", title="target examples", scale=alt.Scale(type="log", nice=False), axis=ticks)
     lines = base.mark_line(point=alt.OverlayMarkDef(size=14)).encode(
+        x=x,
         y=alt.Y(**column("score", "score", domain=[0, 1])),
+        detail="target:N",
         color=alt.Color("growth:N", title="growth", scale=colours),
         opacity=alt.condition("datum.growth == 'others'", alt.value(0.3), alt.value(1)),
+        tooltip=["task:N", "target:N", "source:N", "n_shots:Q", "score:Q"],
     )
-    most = alt.Chart(data(shown)).transform_filter("datum.label != null").transform_joinaggregate(
-        last="max(n)", groupby=["task", "target"]
-    )  # fmt: skip
-    ends = most.transform_filter("datum.n == datum.last").mark_text(align="left", dx=5, fontSize=10).encode(
-        x=alt.X("n:Q"), y=alt.Y("score:Q"), text="label:N", color=alt.Color("growth:N", scale=colours)
-    )  # fmt: skip
-    wanted = base.mark_rule(strokeDash=[4, 4], color=NEUTRAL).encode(
-        x=alt.value(0), x2=alt.value(PANEL), y=alt.Y("mean(goal):Q"), detail=alt.value(None), tooltip=alt.value(None)
+    ends = (
+        base.transform_filter("isValid(datum.label)")
+        .transform_joinaggregate(last="max(n)", groupby=["task", "target"])
+        .transform_filter("datum.n == datum.last")
+        .mark_text(align="left", dx=5, fontSize=10)
+        .encode(x=x, y="score:Q", text="label:N", color="growth:N")
     )
+    wanted = base.mark_rule(strokeDash=[4, 4], color=NEUTRAL).encode(y="mean(goal):Q")
     return (
         (lines + ends + wanted)
         .properties(width=PANEL, height=HEIGHT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import polars as pl
 
 from stages.languages.choose import compare_choices
@@ -11,7 +13,7 @@ from stages.languages.predict import PROTOCOL
 from stages.params import Params
 from stages.report.figure import Figure
 from stages.report.language_figures import fewshot, language_effects, language_tree, predictions, transfer_matrix
-from stages.report.section import Results, Section
+from stages.report.section import Results, Section, mean
 
 
 def section(settings: Params, results: Results) -> Section:
@@ -32,7 +34,7 @@ def section(settings: Params, results: Results) -> Section:
         charts.append(language_effects(results["language_effects"]))
     if len(results["language_predictions"]):
         charts.append(predictions(results["language_predictions"]))
-    if results["fewshot_curves"]["source"].count():
+    if results["fewshot_curves"]["slope_per_decade"].count():
         charts.append(fewshot(pairs, results["fewshot_curves"], goal))
     if found is not None:
         charts.append(language_tree(found))
@@ -62,16 +64,18 @@ def _predicted(quality: pl.DataFrame) -> str:
     for (task,), rows in held_out.group_by(["task"], maintain_order=True):
         of_model = {row["model"]: row for row in rows.iter_rows(named=True)}
         if CHOSEN in of_model and "global_mean" in of_model:
-            chosen, mean = of_model[CHOSEN], of_model["global_mean"]
+            chosen, flat = of_model[CHOSEN], of_model["global_mean"]
             covered = "" if chosen["coverage"] is None else f", 90% intervals cover {chosen['coverage']:.0%}"
-            said.append(f"{task} {chosen['mae']:.3f} (global mean {mean['mae']:.3f}{covered})")
+            said.append(f"{task} {chosen['mae']:.3f} (global mean {flat['mae']:.3f}{covered})")
     return f"Mean absolute error of the prediction for a new target: {'; '.join(said)}." if said else ""
 
 
 def _claims(claims: pl.DataFrame) -> str:
     """Say on which tasks typology tells more than words do."""
     alone = claims.filter(pl.col("measure") == "alone")
-    said = [f"{verdict} on {', '.join(rows['task'])}" for (verdict,), rows in alone.group_by(["verdict"], maintain_order=True)]
+    said = [
+        f"{verdict!s} on {', '.join(rows['task'])}" for (verdict,), rows in alone.group_by(["verdict"], maintain_order=True)
+    ]
     claim = "That syntax, morphology and phonology tell more of transfer than lexical similarity is"
     return f"{claim} {'; '.join(said)}." if said else ""
 
@@ -81,8 +85,8 @@ def _examples(curves: pl.DataFrame, goal: float) -> str:
     said = []
     for (task,), rows in curves.group_by(["task"], maintain_order=True):
         needed = rows["n_for_goal"].drop_nulls()
-        fits = {name: rows[f"r2_{name}"].drop_nulls().mean() for name in ("log", "linear", "step")}
-        law = ", ".join(f"{name} {value:.2f}" for name, value in fits.items() if value is not None)
-        median = f"a median of {needed.median():,.0f}" if len(needed) else "no number"
+        fits = {name: rows[f"r2_{name}"].drop_nulls() for name in ("log", "linear", "step")}
+        law = ", ".join(f"{name} {mean(values, 2)}" for name, values in fits.items())
+        median = f"a median of {statistics.median(needed):,.0f}" if len(needed) else "no number"
         said.append(f"{task}: {median}, told for {len(needed)} of {len(rows)} targets (mean R2 {law})")
     return f"Target examples that a score of {goal:g} takes, by offset + slope log10(1 + n): {'; '.join(said)}." if said else ""

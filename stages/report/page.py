@@ -70,6 +70,7 @@ def answers(recommendations: pl.DataFrame) -> str:
         unfolded = " open" if len(group) <= FEW else ""
         summary = f"{question.capitalize()}? <small>{len(group)} answer{'s' if len(group) > 1 else ''}</small>"
         parts.append(
-            f'<details class="answers"{unfolded}><summary>{summary}</summary><div class="wide">{table.as_raw_html()}</div></details>'
+            f'<details class="answers"{unfolded}><summary>{summary}</summary>'
+            f'<div class="wide">{table.as_raw_html()}</div></details>'
         )
     return "\n".join(parts)

@@ -197,7 +197,6 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
 
     Points are of the mean error over the seeds, rules the range of the seeds' own.
     """
-    r2 = fits.pivot("law", index=["k", "head"], values="r2") if len(fits) else fits.select("k", "head")
     rows = (
         found.group_by("k", "n_dims", "head")
         .agg(m=pl.col("m_of_mean").first(), low=pl.col("m_to_epsilon").min(), high=pl.col("m_to_epsilon").max())
@@ -215,16 +214,10 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
         .with_columns(law=pl.col("law").replace(LAW_NAMES))
         .sort("head", "k", "law", "n_dims")
     )
-    both = pl.concat([rows, drawn], how="diagonal_relaxed").join(r2, on=["k", "head"], how="left", maintain_order="left")
-    scores = [
-        pl.format(f"{name} {{}}", pl.col(law).round(2).cast(pl.String).fill_null("none"))
-        for law, name in (("linear", "n"), ("log", "ln n"))
-        if law in both.columns
-    ]
-    label = pl.format("{}, K = {}", pl.col("head").replace(NAMES), "k")
-    both = both.with_columns(panel=pl.concat_str(label, pl.lit(" · R² "), *scores, separator=" ") if scores else label)
-    both = both.select("panel", "law", "n_dims", "m", "low", "high")
-    base = alt.Chart(data(both)).encode(x=alt.X(**column("n_dims", "dimensions n", zero=False, nice=False)))
+    both = pl.concat([rows, drawn], how="diagonal_relaxed")
+    panels = [_panel(head, k, fits) for head, k in both.select("head", "k").iter_rows()]
+    both = both.with_columns(panel=pl.Series(panels, dtype=pl.String)).select("panel", "law", "n_dims", "m", "low", "high")
+    base = alt.Chart(data(both)).encode(x=alt.X(**column("n_dims", "dimensions n", zero=False, nice=False, padding=10)))
     measured = alt.datum.law == "measured"
     lines = (
         base.transform_filter(alt.datum.law != "measured")
@@ -250,6 +243,15 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
     )
 
 
+def _panel(head: str, k: int, fits: pl.DataFrame) -> str:
+    """Return the name of a panel of `simulation`, with R2 of both laws where they are known."""
+    mine = fits.filter((pl.col("head") == head) & (pl.col("k") == k)).sort("law").drop_nulls("r2")
+    r2 = ", ".join(
+        f"{LAW_NAMES[str(law)].removeprefix('a + b ')} {value:.2f}" for law, value in mine.select("law", "r2").rows()
+    )
+    return f"{NAMES.get(head, head)}, K = {k}" + (f" · R² {r2}" if r2 else "")
+
+
 def bound(fitted: pl.DataFrame) -> Figure:
     """Return excess error against excess logistic loss of every simulated logistic fit, below the bound and its square root."""
     rows = (
@@ -260,16 +262,16 @@ def bound(fitted: pl.DataFrame) -> Figure:
         )
         .sort("loss", "k", "n_dims", "seed", "m")
     )  # fmt: skip
-    x = alt.X(
-        **column("loss", "logistic loss above the Bayes rule's, nats", type="log"), axis=alt.Axis(format="~g", tickCount=5)
-    )
-    y = alt.Y(**column("error", "error above the Bayes rule's", type="log"), axis=alt.Axis(format="~g", tickCount=6))
+    axis, title = alt.Axis(format="~g", tickCount=5, grid=False), "error above the Bayes rule's"
+    x = alt.X(**column("loss", "logistic loss above the Bayes rule's, nats", type="log"), axis=axis)
     base = alt.Chart(data(rows)).encode(x=x)
     points = base.mark_point(filled=True, size=22, opacity=0.55).encode(
-        y=y, color=alt.Color(**column("k", "classes", "N")), tooltip=[f"{name}:Q" for name in rows.columns]
+        y=alt.Y(**column("error", title, type="log"), axis=axis),
+        color=alt.Color(**column("k", "classes", "N")),
+        tooltip=[f"{name}:Q" for name in rows.columns],
     )
-    tight = base.mark_line(color=NEUTRAL, size=2).encode(y=alt.Y("bound:Q"))
-    root = base.mark_line(color=NEUTRAL, strokeDash=[6, 4]).encode(y=alt.Y("root:Q"))
+    tight = base.mark_line(color=NEUTRAL, size=2).encode(y=alt.Y(**column("bound", title, type="log"), axis=axis))
+    root = base.mark_line(color=NEUTRAL, strokeDash=[6, 4]).encode(y=alt.Y(**column("root", title, type="log"), axis=axis))
     return (points + tight + root).properties(
         width=2 * PANEL, height=HEIGHT, title="Every logistic fit of the simulation, its bound (line) and sqrt(2 loss) (dashed)"
     )

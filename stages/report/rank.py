@@ -88,7 +88,7 @@ def score_against_accuracy(points: pl.DataFrame, agreed: pl.DataFrame, metric: s
     """Return one panel a target: the scores of `points` by the metric chosen below the figure, with its correlations."""
     taus = agreed.filter(pl.col("weighted_kendall").is_not_null()).sort("target", "metric", "mode")
     said = taus.group_by("target", "metric", maintain_order=True).agg(
-        said=pl.format("{} {}", "mode", pl.col("weighted_kendall").round(2)).str.join("  ")
+        said=pl.lit("tau ") + pl.format("{} {}", "mode", pl.col("weighted_kendall").round(2)).str.join(" · ")
     )
     first = pl.int_range(pl.len()).over("target", "metric") == 0  # one row a panel carries its text
     rows = points.join(said, on=["target", "metric"], how="left", maintain_order="left")

@@ -35,9 +35,9 @@ def test_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (GOOD.replace("vit_base", "vit_bsae"), r"mine.csv: line 3, column encoder: there is no encoder 'vit_bsae' in params.yaml; .*vit_base"),
+        (GOOD.replace("vit_base", "vit_bsae"), r"mine.csv: line 3, column encoder: there is no encoder 'vit_bsae'.*vit_base"),
         (GOOD.replace("pets", "pest"), "line 4, column dataset: there is no dataset 'pest' in params.yaml; .*pets"),
-        (GOOD.replace("0.875", "87.5"), "line 3, column accuracy: 87.5 is a percentage; accuracies go from 0 to 1\nNext: write 0.875"),
+        (GOOD.replace("0.875", "87.5"), "line 3, column accuracy: 87.5 is a percentage; .* 0 to 1\nNext: write 0.875"),
         (GOOD.replace("0.875", "87.5%"), "line 3, column accuracy: 87.5% is a percentage"),
         (GOOD.replace("0.875", "0.9%"), "line 3, column accuracy: 0.9% is a percentage.*\nNext: write 0.009"),
         (GOOD.replace("0.875", "-0.1"), "line 3, column accuracy: -0.1 is not from 0 to 1"),
@@ -76,7 +76,7 @@ def test_files_are_below_the_folder_that_is_watched(project: Path) -> None:
     assert accuracy_file(FOLDER / "mine.csv", "") == FOLDER / "mine.csv"
     with pytest.raises(InputProblem, match=r"mime.csv does not exist(.|\n)*mine.csv"):
         accuracy_file(FOLDER / "mime.csv", "params.yaml: rank.accuracies")
-    with pytest.raises(InputProblem, match="none of .csv, .parquet"):
+    with pytest.raises(InputProblem, match=r"none of \.csv, \.parquet"):
         accuracies(FOLDER / "mine.xlsx")
 
 

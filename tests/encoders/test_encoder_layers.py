@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor
 
-from stages.encoders import Tapped, build, check_input, layer_names
+from stages.encoders import Tapped, build, check_input, depths, layer_names
 from stages.errors import InputProblem
 
 # All small models that timm makes for tests, and one small shape of each odd layout: channels last (Swin), class token
@@ -157,3 +157,28 @@ def test_the_listing_command() -> None:
     )
     assert wrong.returncode == 2
     assert "test_resnet" in wrong.stderr
+
+
+@pytest.mark.parametrize("arch", sorted(MODELS))
+def test_depth_goes_with_the_order_of_the_forward_pass(arch: str) -> None:
+    """Stages of timm's own list are run one after the other, and each is at least as deep as its blocks."""
+    model: Any = build(arch, MODELS[arch], num_classes=5, seed=0)
+    found = depths(model)
+    assert list(found) == layer_names(model)
+    assert found["pooled"] == 1
+    assert all(0 < depth <= 1 for depth in found.values())
+    stages = (
+        [entry["module"] for entry in model.feature_info if entry["module"] in found] if hasattr(model, "feature_info") else []
+    )
+    order = [found[stage] for stage in stages]
+    assert order == sorted(order)
+    for layer in found:
+        parent = layer.rpartition(".")[0]
+        if parent in found:
+            assert found[layer] <= found[parent]
+
+
+def test_depth_counts_weights() -> None:
+    """A ViT of two blocks: class token, positions and patches, then four matrices a block."""
+    model = build("deit_tiny_patch16_224", {"depth": 2}, num_classes=5, seed=0)
+    assert depths(model) == {"pooled": 1.0, "blocks.0": 7 / 12, "blocks.1": 11 / 12}

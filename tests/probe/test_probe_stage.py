@@ -95,3 +95,45 @@ def test_wrong_input_is_one_message_and_exit_code_2(write_params: Callable[..., 
     assert "nearest valid: logistic" in unknown.stderr
     with pytest.raises(InputProblem):
         tables.load_parts("probe_curves", ["tiny"])
+
+
+def test_assumptions_stand_beside_who_won_and_need_the_curves(write_params: Callable[..., Path], run_stage: Stage) -> None:
+    write_params(probe={"seeds": 2, "sizes": [20, 100, 500]})
+    write_features("tiny", "digits")
+    early = run_stage("assumptions", "--encoder", "tiny")
+    assert early.returncode == 2
+    assert "probe_curves" in early.stderr
+    assert run_stage("probe", "--encoder", "tiny").returncode == 0
+    part = tables.PARTS / "probe_assumptions" / "tiny.parquet"
+    assert run_stage("assumptions", "--encoder", "tiny").returncode == 0
+    first = part.read_bytes()
+    assert run_stage("assumptions", "--encoder", "tiny").returncode == 0
+    assert part.read_bytes() == first
+    row = tables.load_parts("probe_assumptions", ["tiny"]).row(0, named=True)
+    assert (row["n"], row["d"], row["n_classes"]) == (1079, 64, 10)
+    assert row["n_constant"] >= 3  # corners of the 8 x 8 images that no pen reaches
+    assert row["divergence_per_dim"] > 0.1  # neighbouring pixels go together
+    curves = tables.load_parts("probe_curves", ["tiny"]).filter(m=500)
+    assert row["logistic_error"] == pytest.approx(curves.filter(head="logistic")["error"].mean())
+    assert row["regime"] == tables.load_parts("probe_crossover", ["tiny"])["regime"].item()
+
+
+def test_the_simulation_writes_its_tables_and_the_same_bytes_again(write_params: Callable[..., Path], run_stage: Stage) -> None:
+    write_params(simulation={"classes": [2, 3], "dims": [10, 20, 40], "seeds": 2, "max_m": 200, "test_points": 500})
+    names = ("sample_complexity", "sample_complexity_fits", "logistic_bound")
+    first = run_stage("sample_complexity")
+    assert first.returncode == 0, first.stderr
+    contents = [tables.result_path(name).read_bytes() for name in names]
+    assert run_stage("sample_complexity").returncode == 0
+    assert [tables.result_path(name).read_bytes() for name in names] == contents
+    found, fitted, bounds = (tables.load(name) for name in names)
+    assert len(found) == 2 * 3 * 2 * 2  # mixtures, heads, seeds
+    assert len(fitted) == 2 * 2 * 2
+    assert (bounds["excess_error"] <= bounds["error_bound"]).all()
+
+
+def test_a_simulation_that_is_none_is_refused(write_params: Callable[..., Path], run_stage: Stage) -> None:
+    write_params(simulation={"classes": [1]})
+    refused = run_stage("sample_complexity")
+    assert refused.returncode == 2
+    assert "simulation.classes" in refused.stderr

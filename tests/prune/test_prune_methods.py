@@ -151,3 +151,12 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         feature_mapping(np.ones((4, 3)), np.zeros(4, dtype=int), np.ones((2, 5)))
     with pytest.raises(ValueError, match="do not fit"):
         feature_mapping(np.ones((0, 3)), np.zeros(0, dtype=int), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["label_mapping", "feature_mapping", "reversed"])
+def test_a_target_that_looks_all_alike_is_warned_of(method: str) -> None:
+    made = planted()
+    assert PRUNERS[method](made).warning is None
+    assert made.target_probabilities is not None
+    alike = replace(made, target_probabilities=made.target_probabilities[:20], target_features=made.target_features[:20])
+    assert str(PRUNERS[method](alike).warning).startswith("100% of the target's images vote for one group")

@@ -138,9 +138,8 @@ def pairs() -> pl.DataFrame:
 def test_the_tables_from_pairs() -> None:
     frame = pairs()
     agreed = tables.frame("agreement", agreements(frame, seed))
-    assert agreed.filter(pl.col("mode") == "layers", pl.col("metric") == "good").select("n_encoders", "n_candidates").rows() == [
-        (8, 16), (8, 16),
-    ]  # fmt: skip
+    of_layers = agreed.filter(pl.col("mode") == "layers", pl.col("metric") == "good")
+    assert of_layers.select("n_encoders", "n_candidates").rows() == [(8, 16), (8, 16)]
     by_metric = {name: group.drop("metric") for (name,), group in agreed.group_by(["metric"])}
     assert by_metric["good"].equals(by_metric["lower"])  # a direction is no agreement
     assert agreed.filter(pl.col("metric") == "needs_head")["warning"].str.contains("3 encoders|6 layers").all()

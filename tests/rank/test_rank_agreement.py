@@ -100,3 +100,27 @@ def test_what_is_not_a_number_is_refused() -> None:
         agreement([1.0, float("nan")], [0.1, 0.2], seed=0)
     with pytest.raises(ValueError, match="zip"):
         agreement([1.0], [0.1, 0.2], seed=0)
+
+
+def test_layers_are_drawn_with_their_encoder() -> None:
+    """Three encoders of two layers: the interval is that of a plain loop over draws of whole encoders."""
+    encoders = ["a", "a", "b", "b", "c", "c"]
+    x, y = np.array([0.2, 0.1, 0.5, 0.6, 0.4, 0.9]), np.array([0.3, 0.2, 0.4, 0.7, 0.8, 0.9])
+    found = agreement(x.tolist(), y.tolist(), encoders=encoders, seed=4)
+    assert (found["n_encoders"], found["n_candidates"]) == (3, 6)
+    taus, regrets = [], []
+    for draw in np.random.default_rng(4).integers(0, 3, (1000, 3)):
+        rows = [2 * index + layer for index in draw for layer in (0, 1)]
+        taus.append(stats.weightedtau(x[rows], y[rows]).statistic)
+        regrets.append(y[rows].max() - y[rows][x[rows].argmax()])
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(tuple(np.quantile(taus, [0.025, 0.975])), rel=1e-9)
+    assert (found["regret_low"], found["regret_high"]) == pytest.approx(tuple(np.quantile(regrets, [0.025, 0.975])))
+    assert found["random_regret"] == pytest.approx(0.9 - y.mean())
+
+
+def test_layers_of_few_encoders_have_no_interval_and_equal_ones_are_told() -> None:
+    two = agreement([1.0, 2.0, 3.0, 4.0], [0.1, 0.2, 0.4, 0.3], encoders=["a", "a", "b", "b"], seed=0)
+    assert two["weighted_kendall"] is not None
+    assert (two["ci_low"], two["regret_low"], two["warning"]) == (None, None, "2 encoders are too few for an interval")
+    same = agreement([1, 1, 3, 3, 2, 2], [0.1, 0.2, 0.4, 0.3, 0.5, 0.6], encoders=["a", "a", "b", "b", "c", "c"], seed=0)
+    assert same["warning"] == "gives all layers of an encoder the same score"

@@ -16,7 +16,8 @@ from stages.artifacts import manifest
 from stages.artifacts.features import features_path
 from stages.errors import InputProblem
 from stages.rank import METRICS, Metric, Statistics
-from stages.rank.__main__ import main, sample
+from stages.rank.__main__ import main, sample, score_candidate
+from stages.tables import add_rank, join_pools
 
 LAYERS = ["pooled", "stages.1"]
 PART = Path("data/parts/transferability/tiny.parquet")
@@ -102,6 +103,30 @@ def test_without_a_source_head(rank: Callable[..., pl.DataFrame]) -> None:
     assert part.filter(pl.col("metric") != "logme")["score"].null_count() == 4
     assert part.filter(pl.col("metric") == "nce")["warning"].unique().to_list() == ["needs a source head"]
     assert part.filter(pl.col("metric") == "logme")["score"].null_count() == 0
+
+
+def test_candidates_without_a_head_and_of_any_width_rank_in_one_pool(project: Path) -> None:
+    """Three encoders, 3 to 200 dimensions, fewer images than dimensions in the widest, one without a source head."""
+    stream = np.random.default_rng(5)
+    labels = np.arange(60) % 3
+    useful = stream.normal(size=(3, 3))[labels]
+    rows = []
+    for name, d, head in (("narrow", 3, True), ("wide", 200, True), ("alone", 20, False)):
+        features = 3 * useful @ stream.normal(size=(3, d)) + stream.normal(size=(60, d))
+        probabilities = stream.dirichlet(np.ones(6), 60) if head else None
+        found = score_candidate(Statistics(features, labels, probabilities), list(METRICS))
+        rows += [{"target": "t", "encoder": name, "layer": "pooled", **row} for row in found]
+    ranked = add_rank(join_pools(pl.DataFrame(rows, infer_schema_length=None), list(METRICS)))
+    assert set(ranked["metric"]) == set(METRICS)
+    assert ranked.filter(pl.col("score").is_null(), pl.col("warning").is_null()).is_empty()
+    for name, metric in METRICS.items():
+        mine = ranked.filter(pl.col("metric") == name)
+        expected = [1, 2, None] if metric.needs_source_probabilities else [1, 2, 3]
+        assert mine.sort("rank", nulls_last=True)["rank"].to_list() == expected, name
+        if metric.needs_source_probabilities:
+            assert mine.filter(pl.col("rank").is_null())["encoder"].to_list() == ["alone"]
+    widths = ranked.select("encoder", "d", "n_classes", "n_source_classes").unique().sort("d").rows()
+    assert widths == [("narrow", 3, 3, 6), ("alone", 20, 3, None), ("wide", 200, 3, 6)]
 
 
 def test_only_training_images_count_and_twice_gives_the_same_bytes(rank: Callable[..., pl.DataFrame]) -> None:

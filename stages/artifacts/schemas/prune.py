@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.artifacts.schemas.schema import SEED, TARGET, Schema, count, real, share, text
+from stages.artifacts.schemas.schema import SEED, TARGET, WARNING, Schema, count, real, share, text
 
 SCHEMAS: dict[str, Schema] = {
     "pruning_scores": Schema(
@@ -18,6 +18,7 @@ SCHEMAS: dict[str, Schema] = {
             "score": real("higher is kept longer"),
             "rank": count("1 is kept longest"),
             "n_images": count("training images of the group"),
+            "warning": WARNING,
         },
         made_by="prune",
         version=2,
