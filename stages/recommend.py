@@ -321,7 +321,7 @@ def source_sets(sets: pl.DataFrame) -> Iterator[Row]:
         ahead = {rule: measured for rule, measured in others.items() if measured > best["measured"] + SAME}
         warning = f"{' and '.join(sorted(ahead))} measured better" if ahead else None
         margin = None if not others else best["measured"] - max(others.values())
-        yield _answer(SOURCE_SET, str(task), str(best["sources"]).replace("+", ", "), evidence, margin, warning)
+        yield _answer(SOURCE_SET, str(task), str(best["sources"]), evidence, margin, warning)
 
 
 def target_examples(curves: pl.DataFrame, goal: float) -> Iterator[Row]:

@@ -340,12 +340,12 @@ def test_sources_together() -> None:
         {"task": "k", "rule": rule, "budget": budget, "sources": sources, "cost": budget, "n_targets": 5, "predicted": 0.5,
          "measured": measured, "covered": 0.8}
         for rule, budget, sources, measured in (
-            ("exact", 1.0, "en", 0.4), ("exact", 2.0, "en+ru", 0.5), ("greedy", 2.0, "en+ru", 0.5),
-            ("english", 2.0, "de+en", 0.45), ("random", 2.0, None, 0.52), ("cover", 4.0, "en+es+hi+ru", 0.6),
+            ("exact", 1.0, "en", 0.4), ("exact", 2.0, "en, ru", 0.5), ("greedy", 2.0, "en, ru", 0.5),
+            ("english", 2.0, "de, en", 0.45), ("random", 2.0, None, 0.52), ("cover", 4.0, "en, es, hi, ru", 0.6),
         )
     ]  # fmt: skip
     (row,) = recommend.source_sets(pl.DataFrame(rows))
     assert (row["target"], row["answer"]) == ("k", "en, ru")
-    assert "english 0.450; random 0.520; all targets take en+es+hi+ru at cost 4" in row["evidence"]
+    assert "english 0.450; random 0.520; all targets take en, es, hi, ru at cost 4" in row["evidence"]
     assert row["margin"] == pytest.approx(-0.02)
     assert row["warning"] == "random measured better"

@@ -68,7 +68,8 @@ def main(settings: Params, name: str = "") -> None:
         print(f"languages: {line}")
     for row in laws(of_choice(pairs, ranked)).iter_rows(named=True):
         fits = ", ".join(f"{name} {row[f'r2_{name}'] or 0:.3f}" for name in ("log", "linear", "step"))
-        print(f"languages: {row['task']}: R2 inside {row['n_targets']} targets of the few-shot laws: {fits}")
+        tested = "" if row["tested"] is None else f"; beyond the measured it held for {row['held']} of {row['tested']} targets"
+        print(f"languages: {row['task']}: R2 inside {row['n_targets']} targets of the few-shot laws: {fits}{tested}")
 
 
 if __name__ == "__main__":

@@ -7,16 +7,17 @@ Levels are not: they differ between targets by far more than they are uncertain.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from stages.errors import InputProblem
 from stages.languages.shrink import moderate, towards_mean
+from stages.languages.within import Line, within_line
 
-LEVEL = 0.95
+CLEARLY = 0.1  # of R2
 MOST_BEYOND = 100  # times the largest n measured; a goal further out is not promised
 
 CURVES = {
@@ -25,69 +26,10 @@ CURVES = {
     "r2_log": pl.Float64, "r2_linear": pl.Float64, "r2_step": pl.Float64, "n_for_goal": pl.Int64, "n_low": pl.Int64,
     "n_high": pl.Int64, "warning": pl.String,
 }  # fmt: skip
-LAWS = {"task": pl.String, "n_targets": pl.Int64, "r2_log": pl.Float64, "r2_linear": pl.Float64, "r2_step": pl.Float64}
-
-
-@dataclass(frozen=True)
-class Line:
-    """A least-squares line with an intercept of its own for each series.
-
-    `middle` is the mean of x and of y over the series, `varies` the sum of squares of x inside them, `variance` that of a
-    residual with `freedom` degrees of freedom (None without any), `error` the slope's standard error (None where it is not
-    known), `r2` of what varies inside the series.
-    """
-
-    middle: tuple[float, float]
-    slope: float
-    varies: float
-    n: int
-    variance: float | None
-    freedom: float
-    error: float | None
-    r2: float | None
-
-    @property
-    def offset(self) -> float:
-        """Return the line's height at x = 0, the mean over series."""
-        return self.middle[1] - self.slope * self.middle[0]
-
-    def quantile(self, level: float = LEVEL) -> float:
-        """Return Student's two-sided quantile for the line's degrees of freedom."""
-        from scipy import stats
-
-        return float(stats.t.ppf((1 + level) / 2, self.freedom))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Return the slope's 95% interval."""
-        if self.error is None:
-            return None
-        half = self.quantile() * self.error
-        return self.slope - half, self.slope + half
-
-
-def within_line(x: NDArray[np.float64], y: NDArray[np.float64], series: NDArray[np.int64]) -> Line | None:
-    """Fit y = intercept[series] + slope x on x, y, series [n]; None where x varies inside no series."""
-    names, index, counts = np.unique(series, return_inverse=True, return_counts=True)
-    x_means, y_means = (np.bincount(index, values) / counts for values in (x, y))
-    dx, dy = x - x_means[index], y - y_means[index]
-    varies = float(dx @ dx)
-    if varies <= 1e-12:
-        return None
-    slope = float(dx @ dy) / varies
-    residual, total = float(np.sum((dy - slope * dx) ** 2)), float(dy @ dy)
-    freedom = len(x) - len(names) - 1
-    variance = residual / freedom if freedom > 0 else None
-    return Line(
-        middle=(float(np.mean(x_means)), float(np.mean(y_means))),
-        slope=slope,
-        varies=varies,
-        n=len(x),
-        variance=variance,
-        freedom=freedom,
-        error=None if variance is None else math.sqrt(variance / varies),
-        r2=1 - residual / total if total > 1e-15 else None,
-    )
+LAWS = {
+    "task": pl.String, "n_targets": pl.Int64, "r2_log": pl.Float64, "r2_linear": pl.Float64, "r2_step": pl.Float64,
+    "held": pl.Int64, "tested": pl.Int64,
+}  # fmt: skip
 
 
 def fewshot_curve(pairs: pl.DataFrame, *, goal: float) -> pl.DataFrame:
@@ -101,22 +43,46 @@ def fewshot_curve(pairs: pl.DataFrame, *, goal: float) -> pl.DataFrame:
     found = [pl.DataFrame(schema=CURVES)]
     for (task,), points in measured_points(pairs).group_by("task", maintain_order=True):
         targets = points.partition_by("target", maintain_order=True, as_dict=True)
-        logs = [_line(of_target, "log") for of_target in targets.values()]
+        tested = backtest(points)
         rows = [
-            _curve(str(task), str(target), of_target, line, drawn, goal)
-            for ((target,), of_target), (line, drawn) in zip(targets.items(), _together(logs), strict=True)
+            _curve(str(task), str(target), of_target, line, drawn, goal, tested)
+            for ((target,), of_target), (line, drawn) in zip(targets.items(), _together(targets.values()), strict=True)
         ]
         found.append(pl.DataFrame(rows, schema=CURVES, orient="row"))
     return pl.concat(found).sort("task", "target")
 
 
+def backtest(points: pl.DataFrame) -> tuple[int, int] | None:
+    """Return for how many targets of a task the mean score at the largest n lies in the 95% interval predicted without it.
+
+    Of how many, comes second; None where no target was measured at three numbers of examples. Curves that are steeper on the
+    logarithm further out, as those of a new script are, show here that the law must not be trusted beyond what was measured.
+    """
+    largest = points["n_shots"].max()
+    before = points.filter(pl.col("n_shots") < largest).filter(pl.col("n_shots").n_unique().over("target") > 1)
+    fitted = before.partition_by("target", maintain_order=True, as_dict=True)
+    inside = []
+    for ((target,), _), (line, _) in zip(fitted.items(), _together(fitted.values()), strict=True):
+        last = points.filter((pl.col("target") == target) & (pl.col("n_shots") == largest))["score"].to_list()
+        if last and line is not None and line.error is not None and line.variance is not None:
+            x = math.log10(1 + largest) - line.middle[0]  # type: ignore[operator]
+            error = math.sqrt(line.variance / line.n + (line.error * x) ** 2 + line.variance / len(last))
+            expected = line.middle[1] + line.slope * x
+            inside.append(abs(sum(last) / len(last) - expected) <= line.quantile() * error)
+    return (sum(inside), len(inside)) if inside else None
+
+
 def laws(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return task, n_targets and the R2 inside targets of the logarithm, the line and the step, one slope for all targets."""
+    """Return task, n_targets and the R2 inside targets of the logarithm, the line and the step, one slope for all targets.
+
+    `held` of `tested` targets are what `backtest` says.
+    """
     rows = []
     for (task,), points in measured_points(pairs).group_by("task", maintain_order=True):
         numbered = points.with_columns(series=pl.struct("target", "series").rank("dense"))
         fits = [_line(numbered, law) for law in ("log", "linear", "step")]
-        rows.append((task, points["target"].n_unique(), *(None if line is None else line.r2 for line in fits)))
+        r2 = [None if line is None else line.r2 for line in fits]
+        rows.append((task, points["target"].n_unique(), *r2, *(backtest(points) or (None, None))))
     return pl.DataFrame(rows, schema=LAWS, orient="row").sort("task")
 
 
@@ -176,8 +142,9 @@ def _line(points: pl.DataFrame, law: str) -> Line | None:
     return within_line(x, points.get_column("score").to_numpy(), points.get_column("series").to_numpy().astype(np.int64))
 
 
-def _together(lines: list[Line | None]) -> list[tuple[Line | None, float | None]]:
+def _together(targets: Iterable[pl.DataFrame]) -> list[tuple[Line | None, float | None]]:
     """Return the lines of a task's targets with slopes and variances shrunk, and how far each slope was drawn."""
+    lines = [_line(points, "log") for points in targets]
     at = [place for place, line in enumerate(lines) if line is not None]
     fitted = [line for line in lines if line is not None]
     variances, freedom = moderate(
@@ -200,7 +167,13 @@ def _together(lines: list[Line | None]) -> list[tuple[Line | None, float | None]
 
 
 def _curve(
-    task: str, target: str, points: pl.DataFrame, line: Line | None, drawn: float | None, goal: float
+    task: str,
+    target: str,
+    points: pl.DataFrame,
+    line: Line | None,
+    drawn: float | None,
+    goal: float,
+    tested: tuple[int, int] | None,
 ) -> dict[str, object]:
     log, linear, step = (_line(points, law) for law in ("log", "linear", "step"))
     sources = points["source"].unique().to_list()
@@ -209,12 +182,25 @@ def _curve(
         return {**dict.fromkeys(CURVES), **row, "warning": "no series was measured at two numbers of examples"}
     low, high = line.interval or (None, None)
     needed = examples_for(goal, line, float(points["n_shots"].max()))  # type: ignore[arg-type]
+    warnings = [needed.warning]
+    if needed.n:
+        warnings.append(_other_law(log, linear, step))
+    if needed.n and needed.n > points["n_shots"].max() and tested is not None:  # type: ignore[operator]
+        warnings.append(f"left out, the largest n fell into its interval for {tested[0]} of {tested[1]} targets")
     return {
         **row, "offset": line.offset, "slope_per_decade": line.slope, "slope_low": low, "slope_high": high,
         "slope_alone": log.slope, "shrinkage": drawn, "r2_log": log.r2, "r2_linear": linear.r2 if linear else None,
         "r2_step": step.r2 if step else None, "n_for_goal": needed.n, "n_low": needed.low, "n_high": needed.high,
-        "warning": needed.warning,
+        "warning": "; ".join(filter(None, warnings)) or None,
     }  # fmt: skip
+
+
+def _other_law(log: Line, linear: Line | None, step: Line | None) -> str | None:
+    """Say that the number comes from a law which fits worse than another one, by more than rounding and chance would do."""
+    fits = [(line.r2 or 0.0, name) for line, name in ((linear, "a line in n"), (step, "a step")) if line is not None]
+    if fits and max(fits)[0] > (log.r2 or 0.0) + CLEARLY:
+        return f"{max(fits)[1]} fits better than the logarithm (R2 {max(fits)[0]:.2f} against {log.r2 or 0.0:.2f})"
+    return None
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def source_sets(offered: Mapping[str, Offer], rng: np.random.Generator, *, budge
         def add(rule: str, limit: float, chosen: Sequence[int] | None, task: str = task, offer: Offer = offer) -> None:
             if chosen:
                 rows.append({
-                    "task": task, "rule": rule, "budget": limit, "sources": "+".join(offer.sources[i] for i in sorted(chosen)),
+                    "task": task, "rule": rule, "budget": limit, "sources": ", ".join(offer.sources[i] for i in sorted(chosen)),
                     "cost": float(offer.costs[list(chosen)].sum()), "n_targets": offer.predicted.shape[1],
                     **offer.outcome(chosen, tolerance),
                 })  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
@@ -11,6 +12,7 @@ from stages.languages.guards import BROKEN
 from stages.languages.holdout import BY_REGRET, CHOSEN
 from stages.languages.predict import PROTOCOL
 
+LONGEST = 80  # characters of a set of sources, which may be mixes of many languages
 CLAIM = "syntax, morphology and phonology predict more than lexical similarity"
 
 
@@ -50,7 +52,8 @@ def lines(made: Mapping[str, pl.DataFrame], explained: Effects, protocols: Seque
     last = pl.col("budget") == pl.col("budget").filter(pl.col("rule") != "cover").max().over("task")
     for row in sets.filter((pl.col("rule") == "cover") | last).iter_rows(named=True):
         if row["measured"] is not None:
-            found = f"{row['measured']:.3f} measured, {row['covered']:.0%} of targets covered ({row['sources'] or 'drawn'})"
+            named = textwrap.shorten(row["sources"] or "drawn", LONGEST)
+            found = f"{row['measured']:.3f} measured, {row['covered']:.0%} of targets covered ({named})"
             yield f"{row['task']}: sources by {row['rule']:9} for {row['budget']:g}: {found}"
 
 

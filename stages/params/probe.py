@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.params.section import Count, Once, Section
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Probe(Section):
@@ -16,8 +18,16 @@ class Probe(Section):
     layer: str = "pooled"
     seeds: Count = 5
     sizes: Annotated[Once[Count], Field(min_length=3)] | None = None  # None: a log grid up to all data
-    c: float = Field(default=1.0, gt=0)
+    per_class: Annotated[Once[Count], Field(min_length=3)] | None = None  # examples of every class, instead of sizes
+    c: Positive | Literal["auto"] = 1.0  # auto: chosen from c_grid by validation inside every draw
+    c_grid: Annotated[Once[Positive], Field(min_length=2)] = [0.01, 0.1, 1.0, 10.0, 100.0]
     epsilon: float = Field(default=0.01, gt=0)  # distance to a head's own asymptote that counts as reached
+
+    @model_validator(mode="after")
+    def _one_kind_of_draw(self) -> Self:
+        if self.sizes is not None and self.per_class is not None:
+            raise ValueError("probe.per_class: name either sizes or per_class, not both")
+        return self
 
 
 class Simulation(Section):

@@ -31,7 +31,7 @@ def main(settings: Params, name: str) -> None:
     for target in settings.targets:
         features = FeatureSet.open(name, target)
         train_y, test_y = features.labels("train"), features.labels("test")
-        sizes = probe.sizes or default_sizes(len(train_y), len(set(train_y.tolist())))
+        sizes = probe.per_class or probe.sizes or default_sizes(len(train_y), len(set(train_y.tolist())))
         with bar(f"probe {name} on {target}", len(probe.heads) * probe.seeds * len(sizes), "fits") as advance:
             curves = learning_curves(
                 features.features(probe.layer, "train"),
@@ -43,7 +43,8 @@ def main(settings: Params, name: str) -> None:
                 probe.heads,
                 run_seed=settings.run.seed,
                 names=(target,),  # not the encoder: every encoder is seen on the same draws
-                c=probe.c,
+                per_class=probe.per_class is not None,
+                c=probe.c_grid if probe.c == "auto" else probe.c,
                 on_fit=partial(advance, 1),
             )
         key = {"target": target, "encoder": name}

@@ -7,10 +7,10 @@ and wrong about, which would otherwise make the steps endless. Its trace is 1 - 
 
     mean_i(V_i)  (x)  sum_i h_i z_i z_i' / sum_i h_i    + rho
 
-is exact, but for that, where all V_i are multiples of one matrix. In the eigenvectors of the left factor it falls apart
-into one d x d system a class; eigenvalues within a factor of two share one. Where there are many rows for each
-dimension, both factors are of rows drawn at equal steps of the summed doubts; where there are fewer rows than
-dimensions, the systems are solved in the space of the rows (Woodbury), rows x rows.
+is exact, but for that, where all V_i are multiples of one matrix. In the eigenvectors of the left factor it falls apart into
+one d x d system a class; eigenvalues within a factor of four share one. Where there are many rows for each dimension, both
+factors are of rows drawn at equal steps of the summed doubts; where there are fewer rows than dimensions, the systems are
+solved in the space of the rows (Woodbury), rows x rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from scipy import linalg, sparse
 from stages.probe.rows import Rows, Scaling
 
 Floats = NDArray[np.float64]
-_ROWS_PER_DIMENSION = 6
+_ROWS_PER_DIMENSION = 4
 _LEAST_ROWS = 512
-_ALIKE = 2.0  # largest ratio of class eigenvalues that share a factorisation
+_ALIKE = 4.0  # largest ratio of class eigenvalues that share a factorisation
 _RANK = 1e-12  # of an eigenvalue to the largest: below it, there is no curvature but the penalty's
 
 

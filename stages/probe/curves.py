@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import polars as pl
+import threadpoolctl
 from numpy.typing import NDArray
 
-from stages.probe.draws import nested_draws
-from stages.probe.heads import HEADS, Classifier
+from stages.probe.draws import Draws, few_shot_draws, nested_draws
+from stages.probe.heads import HEADS, Head
+from stages.probe.linear import Linear
+from stages.probe.measures import Measures, measure, measure_linear
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,10 +26,11 @@ SCHEMA = {
     "error": pl.Float64,
     "mean_per_class_error": pl.Float64,
     "log_loss": pl.Float64,
+    "calibration_error": pl.Float64,
     "alpha_or_c": pl.Float64,
+    "warning": pl.String,
 }
-# The logarithm of the smallest normal float64: a probability below it cannot be told from 0, which would cost infinity.
-LOWEST_LOG_PROBABILITY = float(np.log(np.finfo(np.float64).tiny))
+_Cell = tuple[Measures, float | None, str | None]
 
 
 def default_sizes(n_train: int, n_classes: int, count: int = 7) -> list[int]:
@@ -43,9 +48,11 @@ def learning_curves(
     seeds: int,
     heads: Sequence[str],
     *,
+    per_class: bool = False,
     run_seed: int = 0,
     names: Sequence[str] = (),
-    c: float = 1.0,
+    c: float | Sequence[float] = 1.0,
+    workers: int = 1,
     on_fit: Callable[[], object] = lambda: None,
 ) -> pl.DataFrame:
     """Fit every head on the same nested draws, and measure each fit on the whole test set.
@@ -58,53 +65,84 @@ def learning_curves(
         train_y: [n] labels of any type.
         test_x: [t, d] features.
         test_y: [t] labels; one that `train_y` lacks is always an error.
-        sizes: training sizes m.
+        sizes: training sizes m; examples of every class where `per_class`.
         seeds: repetitions, numbered 0 .. seeds-1.
         heads: names in `HEADS`.
+        per_class: draw as many rows of each class (few-shot) instead of rows whatever their class.
         run_seed: the run's seed.
         names: what else the draws depend on, for instance the target; give the same names to get the same draws.
-        c: the penalty's inverse strength, for the heads that have one.
-        on_fit: called after every fit, for a progress bar.
+        c: the penalty's inverse strength, for the heads that have one; a sequence is a grid to choose from, by validation
+            inside each draw.
+        workers: seeds fitted side by side, with one BLAS thread each; no result depends on it.
+        on_fit: called after every fit, for a progress bar; by several threads where there are several workers.
 
     Returns:
-        head, m, seed; error and mean_per_class_error (0 to 1), log_loss (nats, each example's at most 708.4) and
-        alpha_or_c; sorted by head, m, seed.
+        head, m, seed; error, mean_per_class_error, log_loss and calibration_error as in `Measures`; alpha_or_c, and a warning
+        or null; sorted by head, m, seed.
 
     Raises:
         InputProblem: an unknown head, or no size that can be drawn.
     """
     chosen = {name: HEADS[name] for name in heads}
-    draws = nested_draws(train_y, sizes, seeds, run_seed=run_seed, names=names)
-    if left_out := sorted(set(sizes) - set(draws.sizes)):
-        _LOG.warning("%s: no draws of %s rows, they do not hold all classes or are not there", "/".join(names), left_out)
-    classes = np.unique(train_y)
-    rows: list[tuple[str, int, int, float, float, float, float | None]] = []
-    for name, head in chosen.items():
-        whole: tuple[float, float, float, float | None] | None = None
-        for seed, order in enumerate(draws.orders):
-            to_fit = [m for m in draws.sizes if whole is None or m < len(order)]
-            features, labels = train_x[order[: to_fit[-1]]] if to_fit else train_x[:0], train_y[order]
-            fits = head.along(features, labels, to_fit, classes, c)
-            for m, classifier in zip(to_fit, fits, strict=True):
-                if not getattr(classifier, "converged_", True):
-                    _LOG.warning("%s: %s on %d rows, seed %d, did not converge", "/".join(names), name, m, seed)
-                measured = (*_measure(classifier, test_x, test_y), head.constant_of(classifier))
-                rows.append((name, m, seed, *measured))
-                if m == len(order):
-                    whole = measured
-                on_fit()
-            if whole is not None and len(order) not in to_fit:
-                rows.append((name, len(order), seed, *whole))
+    draw = few_shot_draws if per_class else nested_draws
+    draws = draw(train_y, sizes, seeds, run_seed=run_seed, names=names)
+    if draws.left_out:
+        reason = "not every class has as many" if per_class else "they do not hold all classes or are not there"
+        _LOG.warning("%s: no draws of %s rows%s, %s", "/".join(names), list(draws.left_out), " a class" * per_class, reason)
+    rest = _Fits(train_x, train_y, test_x, test_y, chosen, draws, c, on_fit)
+    if workers == 1:
+        found = [rest.of(seed) for seed in range(seeds)]
+    else:
+        with threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+            found = list(pool.map(rest.of, range(seeds)))
+    rows = []
+    for seed, cells in enumerate(found):
+        for (name, m), cell in (found[0] | cells).items():  # of all rows, there is one draw
+            measures, constant, warning = cell
+            rows.append((name, m, seed, *measures, constant, warning))
+            if warning is not None and (name, m) in cells:
+                _LOG.warning("%s: %s on %d rows, seed %d: %s", "/".join(names), name, m, seed, warning)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("head", "m", "seed")
 
 
-def _measure(classifier: Classifier, features: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float, float]:
-    """Return error, mean per-class error and log loss on features [t, d] and labels [t]."""
-    log_probabilities = np.maximum(classifier.predict_log_proba(features), LOWEST_LOG_PROBABILITY)  # (t, k)
-    wrong = classifier.classes_[log_probabilities.argmax(axis=1)] != labels  # (t,)
-    present, codes = np.unique(labels, return_inverse=True)
-    per_class = np.bincount(codes, wrong, minlength=len(present)) / np.bincount(codes)
-    column = np.searchsorted(classifier.classes_, labels).clip(max=len(classifier.classes_) - 1)
-    known = classifier.classes_[column] == labels
-    likelihood = np.where(known, log_probabilities[np.arange(len(labels)), column], LOWEST_LOG_PROBABILITY)
-    return float(wrong.mean()), float(per_class.mean()), float(-likelihood.mean())
+class _Fits:
+    """All fits of one seed, for any seed."""
+
+    def __init__(
+        self,
+        train_x: NDArray[Any],
+        train_y: NDArray[Any],
+        test_x: NDArray[Any],
+        test_y: NDArray[Any],
+        heads: dict[str, Head],
+        draws: Draws,
+        c: float | Sequence[float],
+        on_fit: Callable[[], object],
+    ) -> None:
+        self.train, self.test = (train_x, train_y), (test_x, test_y)
+        self.heads, self.draws, self.c, self.on_fit = heads, draws, c, on_fit
+        self.classes = np.unique(train_y)
+
+    def of(self, seed: int) -> dict[tuple[str, int], _Cell]:
+        """Return what every head and size came to; the draw of all rows is left to seed 0."""
+        order = self.draws.orders[seed]
+        sizes = [m for m in self.draws.sizes if seed == 0 or m < len(self.train[1])]
+        if not sizes:
+            return {}
+        rows = order[: sizes[-1]]
+        features, labels = self.train[0][rows], self.train[1][rows]
+        origin = features[: sizes[0]].mean(axis=0, dtype=np.float64)
+        cells: dict[tuple[str, int], _Cell] = {}
+        linear: dict[tuple[str, int], tuple[Any, float | None, str | None]] = {}
+        for name, head in self.heads.items():
+            for m, (classifier, constant, warning) in zip(
+                sizes, head.along(features, labels, sizes, self.classes, self.c), strict=True
+            ):
+                if isinstance(classifier, Linear):
+                    linear[name, m] = classifier.seen_from(origin), constant, warning
+                else:
+                    cells[name, m] = measure(classifier, *self.test), constant, warning
+                self.on_fit()
+        measured = measure_linear([model for model, _, _ in linear.values()], self.classes, origin, *self.test)
+        found = {key: (value, *linear[key][1:]) for key, value in zip(linear, measured, strict=True)}
+        return {**found, **cells}

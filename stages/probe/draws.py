@@ -21,11 +21,13 @@ class Draws:
 
     Args:
         sizes: ascending sizes; the first holds every class for every seed.
-        orders: [seeds][n] row numbers, each a permutation of all rows.
+        orders: [seeds][n] row numbers, none twice; n is at least the last size.
+        left_out: what was asked for and cannot be drawn.
     """
 
     sizes: tuple[int, ...]
     orders: tuple[NDArray[np.int64], ...]
+    left_out: tuple[int, ...] = ()
 
 
 def nested_draws(labels: NDArray[Any], sizes: Sequence[int], seeds: int, *, run_seed: int, names: Sequence[str] = ()) -> Draws:
@@ -55,7 +57,7 @@ def nested_draws(labels: NDArray[Any], sizes: Sequence[int], seeds: int, *, run_
                 break
             orders.append(order)
         else:
-            return Draws(tuple(possible[first:]), tuple(orders))
+            return Draws(tuple(possible[first:]), tuple(orders), tuple(sorted(set(sizes) - set(possible[first:]))))
     raise InputProblem(
         f"no draw of {sorted(set(sizes))} rows out of {len(labels)} holds all {len(classes)} classes",
         where="probe.sizes",
@@ -71,3 +73,39 @@ def _order(codes: NDArray[np.int64], n_classes: int, smallest: int, random: np.r
             rest = np.setdiff1d(np.arange(len(codes)), prefix, assume_unique=True)
             return np.concatenate([prefix, random.permutation(rest)])
     return None
+
+
+def few_shot_draws(
+    labels: NDArray[Any], per_class: Sequence[int], seeds: int, *, run_seed: int, names: Sequence[str] = ()
+) -> Draws:
+    """Draw k rows of every class without replacement, for growing k; a draw of size k times the classes holds k of each.
+
+    A k that some class has not is left out.
+
+    Args:
+        labels: [n] class of every row.
+        per_class: numbers of rows k of each class, in any order.
+        seeds: how many draws of every size; the stream of each is its own.
+        run_seed: the run's seed.
+        names: what else the streams depend on, for instance the target's name.
+
+    Raises:
+        InputProblem: no k is left.
+    """
+    classes, codes = np.unique(labels, return_inverse=True)
+    fewest = int(np.bincount(codes).min())
+    possible = sorted({k for k in per_class if 1 <= k <= fewest})
+    if not possible:
+        raise InputProblem(
+            f"no draw of {sorted(set(per_class))} rows of each class: the rarest class has {fewest}",
+            where="probe.per_class",
+            next_step="name smaller numbers in params.yaml, or leave the key out",
+        )
+    orders = []
+    for seed in range(seeds):
+        random = generator(run_seed, "probe", "per_class", *names, seed)
+        shuffled = random.permutation(len(codes))
+        rows = [shuffled[codes[shuffled] == code][: possible[-1]] for code in range(len(classes))]
+        orders.append(np.stack(rows, axis=1).ravel())  # one of each class, then the next of each
+    left_out = tuple(sorted(set(per_class) - set(possible)))
+    return Draws(tuple(k * len(classes) for k in possible), tuple(orders), left_out)

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from numpy.typing import NDArray
 
+from stages.probe.validation import choose
 from stages.registry import Registry
+
+NOT_CONVERGED = "did not converge"
 
 
 @contextmanager
@@ -35,25 +38,43 @@ class Classifier(Protocol):
         ...
 
 
+class Fitted(NamedTuple):
+    """A classifier fitted on a draw, its regularisation constant where it has one, and what the reader should know of it."""
+
+    classifier: Classifier
+    constant: float | None
+    warning: str | None
+
+
+Nested = Callable[[NDArray[Any], NDArray[Any], Sequence[int], NDArray[Any], float | Sequence[float]], Iterator[Fitted]]
+
+
 @dataclass(frozen=True)
 class Head:
     """One way to classify frozen features.
 
     Args:
-        build: makes an unfitted classifier; its argument is `probe.c` of params.yaml, which a head without a
+        build: makes an unfitted classifier; its argument is the regularisation constant c, which a head without a
             penalty ignores.
         constant: the fitted classifier's attribute that holds its regularisation constant (column `alpha_or_c`).
         incremental: the classifier has `partial_fit(X, y, classes=...)` that equals one fit on everything seen.
+        nested: a faster way to the fits that `along` describes.
     """
 
     build: Callable[[float], Any]
     constant: str | None = None
     incremental: bool = False
+    nested: Nested | None = None
 
     def along(
-        self, features: NDArray[Any], labels: NDArray[Any], sizes: Sequence[int], classes: NDArray[Any], c: float
-    ) -> Iterator[Classifier]:
-        """Yield the classifier fitted on the first m rows, for each m of the ascending `sizes`.
+        self,
+        features: NDArray[Any],
+        labels: NDArray[Any],
+        sizes: Sequence[int],
+        classes: NDArray[Any],
+        c: float | Sequence[float],
+    ) -> Iterator[Fitted]:
+        """Yield the fit on the first m rows, for each m of the ascending `sizes`.
 
         A classifier that was yielded is only good until the next one is asked for: fits may grow out of each other.
 
@@ -62,22 +83,38 @@ class Head:
             labels: [n].
             sizes: ascending numbers of rows, none above n.
             classes: [k] all labels, sorted.
-            c: handed to `build`.
+            c: handed to `build`; of a sequence, the one that validation inside the draw chooses.
         """
-        if not self.incremental:
+        if self.nested is not None:
+            yield from self.nested(features, labels, sizes, classes, c)
+        elif self.incremental:
+            classifier, start = self.build(_middle(c)), 0
             for size in sizes:
+                yield self._fitted(classifier.partial_fit(features[start:size], labels[start:size], classes=classes), None)
+                start = size
+        else:
+            for size in sizes:
+                chosen, warning = _middle(c), None
+                if self.constant is not None and not isinstance(c, (int, float)):
+                    chosen, warning = choose(self._grid, features[:size], labels[:size], c)
                 with few_examples_expected():
-                    fitted = self.build(c).fit(features[:size], labels[:size])
-                yield fitted
-            return
-        classifier, start = self.build(c), 0
-        for size in sizes:
-            yield classifier.partial_fit(features[start:size], labels[start:size], classes=classes)
-            start = size
+                    fitted = self.build(chosen).fit(features[:size], labels[:size])
+                yield self._fitted(fitted, warning)
 
-    def constant_of(self, classifier: Classifier) -> float | None:
-        """Return the fitted classifier's regularisation constant, or None where the head has none."""
-        return None if self.constant is None else float(getattr(classifier, self.constant))
+    def _grid(self, features: NDArray[Any], labels: NDArray[Any], grid: Sequence[float]) -> Iterator[Classifier]:
+        for c in grid:
+            with few_examples_expected():
+                fitted = self.build(c).fit(features, labels)
+            yield fitted
+
+    def _fitted(self, classifier: Classifier, warning: str | None) -> Fitted:
+        constant = None if self.constant is None else float(getattr(classifier, self.constant))
+        return Fitted(classifier, constant, warning if getattr(classifier, "converged_", True) else NOT_CONVERGED)
+
+
+def _middle(c: float | Sequence[float]) -> float:
+    """Return c, or the middle of a grid, for heads that have no constant to choose."""
+    return float(c) if isinstance(c, (int, float)) else sorted(c)[(len(c) - 1) // 2]
 
 
 HEADS: Registry[Head] = Registry(
@@ -86,5 +123,6 @@ HEADS: Registry[Head] = Registry(
         "naive_bayes": "stages.probe.naive_bayes:HEAD",
         "logistic": "stages.probe.logistic:HEAD",
         "gaussian_nb": "stages.probe.references:GAUSSIAN_NB",
+        "lda": "stages.probe.references:LDA",
     },
 )

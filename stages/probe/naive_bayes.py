@@ -12,11 +12,12 @@ from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from stages.probe import linear
 from stages.probe.heads import Head, few_examples_expected
 
 _BLOCK_ELEMENTS = 2**16  # float64 values held at once: half a MiB, which stays in the cache from one step to the next
@@ -45,7 +46,7 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on features [n, d], labels [n] of any type and weights [n] >= 0, forgetting what was fitted before."""
-        features, labels = validate_data(self, X, y, dtype=_DTYPES)
+        features, labels = validate_data(self, X, y, dtype=_DTYPES, ensure_all_finite=False)
         with few_examples_expected():
             check_classification_targets(labels)
         self._start(np.unique(labels), features)
@@ -60,7 +61,7 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
             ValueError: the first call names no classes, a later one names others, or a label is not among them.
         """
         first = not hasattr(self, "classes_")
-        features, labels = validate_data(self, X, y, dtype=_DTYPES, reset=first)
+        features, labels = validate_data(self, X, y, dtype=_DTYPES, ensure_all_finite=False, reset=first)
         with few_examples_expected():
             check_classification_targets(labels)
         if first:
@@ -85,33 +86,57 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
         if (codes == len(self.classes_)).any() or (self.classes_[codes] != labels).any():
             unknown = np.setdiff1d(labels, self.classes_)
             raise ValueError(f"labels {unknown!r} are not among the classes {self.classes_!r}")
-        weights = _check_sample_weight(
-            sample_weight, features, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
-        )
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(
+                sample_weight, features, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+            )
+        before = self.class_count_, self._means, self._scatter
         step = max(4 * len(self.classes_), _BLOCK_ELEMENTS // features.shape[1], 1)
-        for start in range(0, len(features), step):
-            rows = slice(start, start + step)
-            self._merge(features[rows] - self._origin, codes[rows], weights[rows])
+        block = np.empty((min(step, len(features)), features.shape[1]))
+        try:
+            for start in range(0, len(features), step):
+                rows = slice(start, min(start + step, len(features)))
+                self._merge(features[rows], codes[rows], None if weights is None else weights[rows], block)
+        except ValueError:
+            self.class_count_, self._means, self._scatter = before
+            raise
         return self._solve()
 
-    def _merge(self, block: NDArray[np.float64], codes: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
-        """Add a block [b, d], float64 and seen from the origin, to counts, means and scatter; uses it up."""
-        n_classes, n_rows = len(self.classes_), len(block)
-        counts = np.bincount(codes, weights, minlength=n_classes)  # (k,)
-        members = sparse.csr_array((weights, (codes, np.arange(n_rows))), shape=(n_classes, n_rows))
-        present = counts > 0
-        means = np.zeros_like(self._means)
-        means[present] = (members @ block)[present] / counts[present, None]  # (k, d)
-        block -= means[codes]
+    def _merge(
+        self, rows: NDArray[Any], codes: NDArray[np.int64], weights: NDArray[np.float64] | None, block: NDArray[np.float64]
+    ) -> None:
+        """Add rows [b, d] to counts, means and scatter; `block` [>= b, d] is room to work in."""
+        order = np.argsort(codes, kind="stable")  # classes become runs of rows, which are summed without a product
+        block = block[: len(rows)]
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(rows[order], self._origin, out=block)
+        present, starts, members = np.unique(codes[order], return_index=True, return_counts=True)
+        counts = members.astype(np.float64)
+        weighed = block
+        if weights is not None:
+            weights = weights[order]
+            counts = np.add.reduceat(weights, starts)
+            weighed = block * weights[:, None]
+        with np.errstate(invalid="ignore", over="ignore"):
+            means = np.add.reduceat(weighed, starts, axis=0)
+        if not np.isfinite(means).all():  # looked for here, because a look of its own would read all rows a second time
+            assert_all_finite(rows, input_name="X")
+            raise ValueError("the sums of the features X are infinite")
+        means /= np.where(counts > 0, counts, 1.0)[:, None]
+        for start, count, mean in zip(starts.tolist(), members.tolist(), means, strict=True):
+            block[start : start + count] -= mean
         block *= block
-        self._scatter += weights @ block
+        scatter = block.sum(axis=0) if weights is None else weights @ block
 
-        total = self.class_count_ + counts
-        share = np.divide(counts, total, out=np.zeros_like(total), where=total > 0)  # (k,) of the new rows
-        apart = means - self._means
-        self._scatter += (self.class_count_ * share) @ apart**2
-        self._means += share[:, None] * apart
-        self.class_count_ = total
+        known = self.class_count_[present]
+        total = known + counts
+        share = np.divide(counts, total, out=np.zeros_like(total), where=total > 0)  # of the new rows
+        apart = means - self._means[present]
+        self._scatter = self._scatter + scatter + (known * share) @ apart**2
+        self._means, self.class_count_ = self._means.copy(), self.class_count_.copy()
+        self._means[present] += share[:, None] * apart
+        self.class_count_[present] = total
 
     def _solve(self) -> Self:
         weight = self.class_count_.sum()
@@ -129,17 +154,16 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
             self._intercepts = np.log(self.class_prior_) - (self._slopes * offset).sum(axis=1) / 2  # (k,)
         return self
 
+    def seen_from(self, origin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return weights [k, d] and intercepts [k] of the logits of features less `origin` [d], up to a shift of all k."""
+        check_is_fitted(self, "var_")
+        return self._slopes, self._intercepts + self._slopes @ (origin - self._centre)
+
     def _scores(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return log pi_k + log p(x | k) up to a term shared by all classes, [n, k]: one matrix product a block."""
+        """Return log pi_k + log p(x | k) up to a term shared by all classes, [n, k]."""
         check_is_fitted(self, "var_")
         features = validate_data(self, X, dtype=_DTYPES, reset=False)
-        scores = np.empty((len(features), len(self.classes_)))
-        step = max(_BLOCK_ELEMENTS // features.shape[1], 1)
-        for start in range(0, len(features), step):
-            rows = slice(start, start + step)
-            np.matmul(features[rows] - self._centre, self._slopes.T, out=scores[rows])
-        scores += self._intercepts
-        return scores
+        return linear.logits(features, self._centre, self._slopes, self._intercepts)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable labels [n]."""
@@ -148,10 +172,7 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-probabilities [n, k], columns in the order of `classes_`; finite for every class seen in `fit`."""
-        scores = self._scores(X)
-        scores -= scores.max(axis=1, keepdims=True)
-        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
-        return scores
+        return linear.log_softmax(self._scores(X))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return class probabilities [n, k], columns in the order of `classes_`."""

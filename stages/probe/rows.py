@@ -14,8 +14,15 @@ Floats = NDArray[np.float64]
 class Rows(Protocol):
     """Rows [n, d] seen from a common origin, with their class codes."""
 
-    codes: NDArray[np.int64]
-    n_features: int
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Return the class code of every row [n]."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Return d."""
+        ...
 
     def block(self, rows: slice) -> NDArray[Any]:
         """Return consecutive rows [b, d], float32 or float64."""

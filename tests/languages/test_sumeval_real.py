@@ -10,8 +10,9 @@ import pytest
 
 from stages.languages import PAIR_FEATURES, fewshot_curve, mix
 from stages.languages.features import with_features
-from stages.languages.fewshot import laws, within_line
+from stages.languages.fewshot import laws
 from stages.languages.intake import accept
+from stages.languages.within import within_line
 
 pytestmark = pytest.mark.real
 

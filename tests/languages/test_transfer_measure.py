@@ -106,3 +106,26 @@ def test_an_unknown_language_is_named_with_its_neighbours(project: Path, write_p
     settings = params.load(write_params(languages={"tasks": [TASK], "languages": ["en", "es", "ptt"]}))
     with pytest.raises(InputProblem, match=r"no language 'ptt'; nearest valid: pt"):
         transfer.main(settings)
+
+
+@pytest.mark.parametrize("task", ["entity_type", "territory_continent", "same_entity"])
+def test_near_languages_transfer_best_and_other_scripts_are_near_chance(task: str) -> None:
+    languages = ["en", "es", "pt", "de", "sw", "ru", "uk", "hi", "ta", "el"]
+    pairs = measure_task(
+        task, gather(TASKS[task], languages), shots=[0, 300], n_seeds=1, run_seed=0, max_source=1000,
+        features={"script_match": PAIR_FEATURES["script_match"]},
+    )  # fmt: skip
+    zero = pairs.filter(pl.col("n_shots") == 0, pl.col("source") != pl.col("target")).sort("score", descending=True)
+    best = [(source, target) for source, target in zero.head(30).select("source", "target").iter_rows()]
+    assert ("es", "pt") in best
+    assert ("ru", "uk") in best
+    across = zero.filter(pl.col("script_match") == 0)
+    constant, guessed = {"same_entity": (1 / 3, 1 / 2)}.get(task, (0.1, 0.2))  # one class for all; any class at random
+    assert constant - 0.1 < across["score"].mean() < guessed + 0.02  # type: ignore[operator]
+    assert zero.filter(pl.col("script_match") == 1)["score"].mean() > across["score"].mean() + 0.2  # type: ignore[operator]
+    for target in ("ta", "el"):  # the only ones of their script
+        of_target = (
+            pairs.filter(pl.col("target") == target, pl.col("source") != target).group_by("n_shots").agg(pl.col("score").mean())
+        )
+        score = dict(of_target.iter_rows())
+        assert score[300] > score[0] + 0.15, "target examples do what no source does"

@@ -52,7 +52,7 @@ def test_reaches_the_optimum_of_the_objective(case: str) -> None:
     (x, y), c = CASES[case]
     x = np.column_stack([x, np.full(len(x), 0.1)])  # and a constant column, whose mean is not exactly its value
     z, k, d = scaled(x), len(np.unique(y)), x.shape[1]
-    model = LogisticProbe(c, tol=1e-9).fit(x, y)
+    model = LogisticProbe(c, tol=1e-16).fit(x, y)
     width = np.ptp(x, axis=0)
     weights = model.coef_ * width
     intercepts = model.intercept_ + model.coef_ @ x.min(axis=0)
@@ -75,7 +75,7 @@ def test_equals_scikit_learns_newton_solver_on_two_classes() -> None:
     names = np.array(["no", "yes"])[y]
     scaler = MinMaxScaler().fit(x)
     reference = LogisticRegression(C=3.0, solver="newton-cholesky", tol=1e-12).fit(scaler.transform(x), names)
-    model = LogisticProbe(3.0, tol=1e-10).fit(x, names)
+    model = LogisticProbe(3.0, tol=1e-15).fit(x, names)
     np.testing.assert_allclose(model.predict_proba(x), reference.predict_proba(scaler.transform(x)), atol=1e-6)
     np.testing.assert_allclose(model.predict_log_proba(x), np.log(model.predict_proba(x)), atol=1e-9)
     np.testing.assert_allclose(x @ model.coef_[0] + model.intercept_[0], model.decision_function(x), atol=1e-9)
@@ -91,8 +91,8 @@ def test_scaling_makes_the_units_of_a_column_irrelevant() -> None:
     x, y = blobs(100, 6, 3)
     stretched = x * np.array([1e-4, 1, 1, 1e5, 1, 1]) + np.array([0, 1e3, 0, 0, -50, 0])
     np.testing.assert_allclose(
-        LogisticProbe(tol=1e-9).fit(x, y).predict_proba(x),
-        LogisticProbe(tol=1e-9).fit(stretched, y).predict_proba(stretched),
+        LogisticProbe(tol=1e-14).fit(x, y).predict_proba(x),
+        LogisticProbe(tol=1e-14).fit(stretched, y).predict_proba(stretched),
         atol=1e-6,
     )
 

@@ -170,7 +170,7 @@ SCHEMAS: dict[str, Schema] = {
             "budget": real("cost that the sources may have together"),
         },
         {
-            "sources": text("the languages, joined by +; null for the mean of random sets", nullable=True),
+            "sources": text("the sources, by comma; null for the mean of random sets", nullable=True),
             "cost": real("of the sources together"),
             "n_targets": count("targets served"),
             "predicted": share("mean over targets of the best predicted score among the sources", nullable=True),

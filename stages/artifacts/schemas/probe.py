@@ -23,9 +23,12 @@ SCHEMAS: dict[str, Schema] = {
             "error": share("on the whole test split"),
             "mean_per_class_error": share("mean of the classes' errors"),
             "log_loss": real("mean negative log-likelihood of the true class, nats"),
+            "calibration_error": share("expected calibration error, over 15 equal bins of the predicted class's confidence"),
             "alpha_or_c": real("the head's regularisation constant, if it has one", nullable=True),
+            "warning": WARNING,
         },
         made_by="tables",
+        version=2,
     ),
     "probe_crossover": Schema(
         "From how many labels on does logistic regression beat naive Bayes?",
