@@ -34,8 +34,14 @@ CODE = (
     "device.py",
     "encoders",
     "datasets/decoding.py",
-    "probe/logistic.py",
+    "probe/curvature.py",
     "probe/heads.py",
+    "probe/linear.py",
+    "probe/logistic.py",
+    "probe/mapped.py",
+    "probe/rows.py",
+    "probe/softmax.py",
+    "probe/validation.py",
 )
 
 

