@@ -66,7 +66,7 @@ def write_parts(encoder: str, *, pooled: bool = False) -> None:
     ]
     tables.write_part("layer_probes", encoder, pl.DataFrame(probes, schema=schema("layer_probes")))
     curve = {"target": "digits", "encoder": encoder, "head": "logistic", "m": 20, "seed": 0, "error": 0.5}
-    curve |= {"mean_per_class_error": 0.5, "log_loss": 1.0, "alpha_or_c": None}
+    curve |= {"mean_per_class_error": 0.5, "log_loss": 1.0, "calibration_error": 0.1}
     tables.write_part("probe_curves", encoder, pl.DataFrame([curve], schema=schema("probe_curves")))
     crossing = dict.fromkeys(schema("probe_crossover")) | {"target": "digits", "encoder": encoder, "regime": "no_crossing_seen"}
     tables.write_part("probe_crossover", encoder, pl.DataFrame([crossing], schema=schema("probe_crossover")))

@@ -135,9 +135,9 @@ class _Fits:
         cells: dict[tuple[str, int], _Cell] = {}
         linear: dict[tuple[str, int], tuple[Any, float | None, str | None]] = {}
         for name, head in self.heads.items():
-            for m, (classifier, constant, warning) in zip(
-                sizes, head.along(features, labels, sizes, self.classes, self.c), strict=True
-            ):
+            defined = [m for m in sizes if m >= len(self.classes) + head.beyond_classes]
+            fits = head.along(features, labels, defined, self.classes, self.c)
+            for m, (classifier, constant, warning) in zip(defined, fits, strict=True):
                 if isinstance(classifier, Linear):
                     linear[name, m] = classifier.seen_from(origin), constant, warning
                 else:

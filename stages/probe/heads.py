@@ -18,9 +18,10 @@ NOT_CONVERGED = "did not converge"
 
 @contextmanager
 def few_examples_expected() -> Iterator[None]:
-    """Silence scikit-learn's suspicion that labels with few examples a class are a regression's: here they are the point."""
+    """Silence scikit-learn's suspicion of labels with few examples a class, or one: here they are the point."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Only one sample available", category=UserWarning)
         yield
 
 
@@ -59,12 +60,14 @@ class Head:
         constant: the fitted classifier's attribute that holds its regularisation constant (column `alpha_or_c`).
         incremental: the classifier has `partial_fit(X, y, classes=...)` that equals one fit on everything seen.
         nested: a faster way to the fits that `along` describes.
+        beyond_classes: rows beyond the number of classes without which the head is not defined; smaller draws are left out.
     """
 
     build: Callable[[float], Any]
     constant: str | None = None
     incremental: bool = False
     nested: Nested | None = None
+    beyond_classes: int = 0
 
     def along(
         self,

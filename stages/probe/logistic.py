@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stages.probe import linear
 from stages.probe.heads import NOT_CONVERGED, Fitted, Head, few_examples_expected
-from stages.probe.rows import Held, Rows, Scaling
+from stages.probe.rows import Held, Rows, Scaling, Streamed, extent
 from stages.probe.softmax import Optimum, minimise
 from stages.probe.validation import choose
 
@@ -96,6 +96,28 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             start=None if start is None else (start._weights, start._intercepts),
         )
         return self._keep(classes, optimum, origin)
+
+    def fit_streamed(self, features: NDArray[Any], labels: NDArray[Any], sample_rows: int = 2**16) -> Self:
+        """Fit on features [n, d] that need not fit into memory, for instance a memory map, reading them block by block.
+
+        The first pass takes ranges and means. The optimum of every (n / sample_rows)-th row, held in memory, is where the
+        passes over all rows begin; they go on until `tol`, as in `fit`. Beside `sample_rows` rows twice and the labels, no
+        more than a block is held.
+
+        Raises:
+            ValueError: one class alone, or features that are not finite.
+        """
+        low, high, mean = extent(features)
+        if not np.isfinite(mean).all():
+            raise ValueError("the features contain NaN or infinity")
+        classes, codes = np.unique(labels, return_inverse=True)
+        chosen = np.arange(0, len(labels), max(len(labels) // sample_rows, 1))
+        chosen = np.union1d(chosen, np.unique(codes, return_index=True)[1])  # so that no class is missing, however rare
+        streamed = Streamed(features, codes, mean)
+        sample = Held(streamed.picked(chosen), codes[chosen])
+        start = LogisticProbe(self.c, self.scale, max(self.tol, CURVE_TOLERANCE), self.max_iter)
+        start.fit_rows(classes, sample, low - mean, high - mean, sample.features.mean(axis=0, dtype=np.float64), mean)
+        return self.fit_rows(classes, streamed, low - mean, high - mean, np.zeros_like(mean), mean, start)
 
     def _keep(self, classes: NDArray[Any], optimum: Optimum, origin: Floats) -> Self:
         self._weights, self._intercepts, self._origin = optimum.weights, optimum.intercepts, origin

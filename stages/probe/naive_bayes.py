@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from stages.probe import linear
 from stages.probe.heads import Head, few_examples_expected
+from stages.probe.mapped import Release
 
 _BLOCK_ELEMENTS = 2**16  # float64 values held at once: half a MiB, which stays in the cache from one step to the next
 _DTYPES = [np.float64, np.float32]  # taken as they come, so that a memory map is never copied whole; sums are float64
@@ -91,13 +92,14 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
             weights = _check_sample_weight(
                 sample_weight, features, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
             )
-        before = self.class_count_, self._means, self._scatter
+        before, release = (self.class_count_, self._means, self._scatter), Release(features)
         step = max(4 * len(self.classes_), _BLOCK_ELEMENTS // features.shape[1], 1)
         block = np.empty((min(step, len(features)), features.shape[1]))
         try:
             for start in range(0, len(features), step):
                 rows = slice(start, min(start + step, len(features)))
                 self._merge(features[rows], codes[rows], None if weights is None else weights[rows], block)
+                release.after(rows.stop - rows.start)
         except ValueError:
             self.class_count_, self._means, self._scatter = before
             raise

@@ -9,4 +9,4 @@ from stages.probe.heads import Head
 
 GAUSSIAN_NB = Head(lambda c: GaussianNB())  # a variance for every class and dimension: a quadratic rule
 # One covariance of all dimensions, shrunk as Ledoit and Wolf (2004) say, without which it is not defined for m <= d + k.
-LDA = Head(lambda c: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+LDA = Head(lambda c: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), beyond_classes=1)

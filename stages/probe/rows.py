@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.probe.mapped import Release
+
 Floats = NDArray[np.float64]
 
 
@@ -60,3 +62,58 @@ class Scaling:
 
     mean: Floats
     factor: Floats
+
+
+class Streamed:
+    """Rows read block by block from an array that need not fit into memory, for instance a memory map.
+
+    Args:
+        features: [n, d].
+        codes: [n].
+        origin: [d], subtracted from every row.
+    """
+
+    def __init__(self, features: NDArray[Any], codes: NDArray[np.int64], origin: Floats) -> None:
+        self._features, self._codes, self._origin = features, codes, origin
+        self._dtype = np.float32 if features.dtype.itemsize <= 4 else np.float64
+        self._release = Release(features)
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Return the class code of every row [n]."""
+        return self._codes
+
+    @property
+    def n_features(self) -> int:
+        """Return d."""
+        return int(self._features.shape[1])
+
+    def block(self, rows: slice) -> NDArray[Any]:
+        """Return consecutive rows."""
+        found = self._seen(self._features[rows])
+        self._release.after(len(found))
+        return found
+
+    def picked(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the rows with these numbers."""
+        found = self._seen(self._features[rows])
+        self._release.after(len(found))
+        return found
+
+    def _seen(self, rows: NDArray[Any]) -> NDArray[Any]:
+        shifted = np.empty(rows.shape, self._dtype)
+        np.subtract(rows, self._origin, out=shifted, casting="same_kind")
+        return shifted
+
+
+def extent(features: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+    """Return minimum, maximum and mean [d] of rows [n, d], in one pass over blocks; NaN and infinity show in them."""
+    low, high = np.full(features.shape[1], np.inf), np.full(features.shape[1], -np.inf)
+    total, release = np.zeros(features.shape[1]), Release(features)
+    step = max(2**18 // features.shape[1], 1)
+    for start in range(0, len(features), step):
+        block = features[start : start + step]
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        total += block.sum(axis=0, dtype=np.float64)
+        release.after(len(block))
+    return low, high, total / len(features)
