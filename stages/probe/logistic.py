@@ -28,7 +28,9 @@ from stages.probe.validation import choose
 Floats = NDArray[np.float64]
 _DTYPES = [np.float64, np.float32]  # products are taken in the precision that comes, until it is too coarse
 _BLOCK_ELEMENTS = 2**20
-CURVE_TOLERANCE = 1e-5  # nats; a hundredth of what a label more or less changes in a curve
+_SAMPLE_TOLERANCE = 1e-5  # of the optimum on sampled rows, which is further from that on all of them
+CURVE_TOLERANCE = 1e-6  # nats, for draws of up to the next number of rows; it grows with the rows to five times as much
+_CHEAP_ROWS = 2000
 
 
 class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -46,7 +48,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes_: [k] labels in sorted order.
         coef_, intercept_: [k, d] and [k] ([1, d] and [1] for two classes) on the features as given to `fit`.
         n_iter_: passes taken.
-        distance_: the estimate that `tol` bounds, where the fit ended.
+        loss_, distance_: the objective, as a mean over the rows, and the estimate that `tol` bounds, where the fit ended.
         converged_: False where the fit stopped at `max_iter`, or where rounding hid the rest; no warning is raised.
     """
 
@@ -97,12 +99,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self._keep(classes, optimum, origin)
 
-    def fit_streamed(self, features: NDArray[Any], labels: NDArray[Any], sample_rows: int = 2**16) -> Self:
+    def fit_streamed(
+        self, features: NDArray[Any], labels: NDArray[Any], sample_rows: int = 2**16, start: LogisticProbe | None = None
+    ) -> Self:
         """Fit on features [n, d] that need not fit into memory, for instance a memory map, reading them block by block.
 
         The first pass takes ranges and means. The optimum of every (n / sample_rows)-th row, held in memory, is where the
-        passes over all rows begin; they go on until `tol`, as in `fit`. Beside `sample_rows` rows twice and the labels, no
-        more than a block is held.
+        passes over all rows begin, unless `start` is a fit to begin from; they go on until `tol`, as in `fit`. Beside
+        `sample_rows` rows twice and the labels, no more than a block is held.
 
         Raises:
             ValueError: one class alone, or features that are not finite.
@@ -114,16 +118,18 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen = np.arange(0, len(labels), max(len(labels) // sample_rows, 1))
         chosen = np.union1d(chosen, np.unique(codes, return_index=True)[1])  # so that no class is missing, however rare
         streamed = Streamed(features, codes, mean)
-        sample = Held(streamed.picked(chosen), codes[chosen])
-        start = LogisticProbe(self.c, self.scale, max(self.tol, CURVE_TOLERANCE), self.max_iter)
-        start.fit_rows(classes, sample, low - mean, high - mean, sample.features.mean(axis=0, dtype=np.float64), mean)
+        if start is None:
+            sample = Held(streamed.picked(chosen), codes[chosen])
+            start = LogisticProbe(self.c, self.scale, max(self.tol, _SAMPLE_TOLERANCE), self.max_iter)
+            start.fit_rows(classes, sample, low - mean, high - mean, sample.features.mean(axis=0, dtype=np.float64), mean)
         return self.fit_rows(classes, streamed, low - mean, high - mean, np.zeros_like(mean), mean, start)
 
     def _keep(self, classes: NDArray[Any], optimum: Optimum, origin: Floats) -> Self:
         self._weights, self._intercepts, self._origin = optimum.weights, optimum.intercepts, origin
         self.classes_ = classes
         self.n_features_in_ = optimum.weights.shape[1]
-        self.n_iter_, self.distance_, self.converged_ = optimum.passes, optimum.distance, optimum.converged
+        self.n_iter_, self.converged_ = optimum.passes, optimum.converged
+        self.loss_, self.distance_ = optimum.loss, optimum.distance
         weights, intercepts = optimum.weights, optimum.intercepts - optimum.weights @ origin
         if len(classes) == 2:
             weights, intercepts = weights[1:] - weights[:1], intercepts[1:] - intercepts[:1]
@@ -164,9 +170,10 @@ class _Path:
     """The first m rows of features for growing m: one shifted copy, and ranges and means that grow along."""
 
     def __init__(self, features: NDArray[Any], labels: NDArray[Any], first: int) -> None:
-        self.origin = features[:first].mean(axis=0, dtype=np.float64)
         self.classes, self.codes = np.unique(labels, return_inverse=True)
         self.shifted = np.empty(features.shape, np.float32 if features.dtype.itemsize <= 4 else np.float64)
+        origin = features[:first].mean(axis=0, dtype=np.float64).astype(self.shifted.dtype)
+        self.origin = origin.astype(np.float64)
         step = max(_BLOCK_ELEMENTS // features.shape[1], 1)
         for start in range(0, len(features), step):
             np.subtract(
@@ -204,7 +211,7 @@ def along(
     for m in sizes:
         held, measured = path.rows(m), path.range_of(m)
         chosen, warning = (c, None) if isinstance(c, (float, int)) else choose(_fit_grid, held.features, labels[:m], c)
-        probe = LogisticProbe(chosen, tol=CURVE_TOLERANCE)
+        probe = LogisticProbe(chosen, tol=CURVE_TOLERANCE * min(max(m / _CHEAP_ROWS, 1), 5))
         before = probe.fit_rows(path.classes, held, *measured, path.origin, before)
         yield Fitted(probe, chosen, warning if probe.converged_ else NOT_CONVERGED)
 

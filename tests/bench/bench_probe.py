@@ -101,8 +101,8 @@ def main() -> None:
     sizes = default_sizes(options.rows, options.classes, options.sizes)
     orders = nested_draws(y, sizes, options.seeds, run_seed=0).orders
     print(
-        f"{options.rows} x {options.dims} float32, {options.classes} classes, test {len(test_x)}, sizes {sizes}, {options.seeds} seeds; "
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}, "
+        f"{options.rows} x {options.dims} float32, {options.classes} classes, test {len(test_x)}, sizes {sizes}, "
+        f"{options.seeds} seeds; {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}, "
         f"sklearn {sklearn.__version__}"
     )
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, clock()
@@ -122,8 +122,8 @@ def main() -> None:
         measured = bayes + logistic
         whole = measured * options.seeds / seeds
         print(
-            f"loop, tol {tolerance:g}: measured on {seeds} seeds {measured[0]:.1f} s wall, {measured[1]:.1f} s CPU (naive Bayes "
-            f"{bayes[1]:.1f}); for {options.seeds} seeds {whole[0]:.1f} s wall, {whole[1]:.1f} s CPU: "
+            f"loop, tol {tolerance:g}: measured on {seeds} seeds {measured[0]:.1f} s wall, {measured[1]:.1f} s CPU (naive "
+            f"Bayes {bayes[1]:.1f}); for {options.seeds} seeds {whole[0]:.1f} s wall, {whole[1]:.1f} s CPU: "
             f"{whole[0] / ours[0]:.1f} times our wall, {whole[1] / ours[1]:.1f} times our CPU"
         )
         both = table.join(curves, on=["head", "m", "seed"]).group_by("head", "m").agg(pl.col("error", "error_right").mean())
