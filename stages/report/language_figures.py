@@ -157,7 +157,7 @@ def fewshot(pairs: pl.DataFrame, curves: pl.DataFrame, goal: float) -> Figure:
         x=x,
         y=alt.Y(**column("score", "score", domain=[0, 1])),
         detail="target:N",
-        color=alt.Color("growth:N", title="growth", scale=colours),
+        color=alt.Color("growth:N", title="growth", scale=colours, legend=alt.Legend(orient="bottom")),
         opacity=alt.condition("datum.growth == 'others'", alt.value(0.3), alt.value(1)),
         tooltip=["task:N", "target:N", "source:N", "n_shots:Q", "score:Q"],
     )
