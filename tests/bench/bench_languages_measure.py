@@ -1,8 +1,8 @@
 """python tests/bench/bench_languages_measure.py [--languages 30] [--seeds 3] [--cells 60]
 
 The measured transfer table, L languages x 3 tasks x 5 numbers of target examples x S seeds, by `measure_task`, against
-refitting for each cell (1) a scikit-learn pipeline, and (2) scikit-learn's naive Bayes on n-grams counted once for all cells, as
-a careful user would. Either is timed on cells drawn at random in the same run, and multiplied; the scores of those cells are
+refitting for each cell (1) a scikit-learn pipeline, and (2) scikit-learn's naive Bayes on n-grams counted once for all cells,
+as a careful user would. Either is timed on cells drawn at random in the same run, and multiplied; the scores of those cells are
 compared. Then growth in the number of languages, and the intake of a user's table of 54,160 rows with mixes, made up.
 """
 
