@@ -102,8 +102,8 @@ def main() -> None:
     orders = nested_draws(y, sizes, options.seeds, run_seed=0).orders
     print(
         f"{options.rows} x {options.dims} float32, {options.classes} classes, test {len(test_x)}, sizes {sizes}, "
-        f"{options.seeds} seeds; {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}, "
-        f"sklearn {sklearn.__version__}"
+        f"{options.seeds} seeds; {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"numpy {np.__version__}, sklearn {sklearn.__version__}"
     )
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, clock()
     curves = learning_curves(x, y, test_x, test_y, sizes, options.seeds, HEAD_NAMES, workers=options.workers)
