@@ -1,10 +1,10 @@
 """python tests/bench/bench_probe_streamed.py [--rows 1000000] [--dims 768] [--folder DIR]
 
-Both heads on a memory-mapped file of float32 features that nobody wants in memory: 1,000,000 x 768 takes 3.1 GB of disk in
-DIR, and is removed at the end. Prints GB/s of naive Bayes' one pass beside a plain read of the file, with the file in the
-system's cache and without, scikit-learn's GaussianNB.partial_fit over the same blocks, then the logistic head's passes, its
-estimated distance to the optimum and the true one against a fit continued until it is a thousand times closer. Every part runs in a process of its
-own, whose peak memory is printed; the limit is 2 GiB.
+Both heads on a memory-mapped file of float32 features that nobody wants in memory: 1,000,000 x 768 takes 3.1 GB of
+disk in DIR, and is removed at the end. Prints GB/s of naive Bayes' one pass beside a plain read of the file, with the
+file in the system's cache and without, scikit-learn's GaussianNB.partial_fit over the same blocks, then the logistic
+head's passes, its estimated distance to the optimum and the true one against a fit continued until it is a thousand
+times closer. Every part runs in a process of its own, whose peak memory is printed; the limit is 2 GiB.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def main() -> None:
         write(folder, options.rows, options.dims, options.classes)
         print(
             f"{options.rows} x {options.dims} float32, {needed / 1e9:.1f} GB, "
-            f"written in {time.perf_counter() - started:.0f} s; {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+            f"written in {time.perf_counter() - started:.0f} s; "
+            f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
             f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
         )
         for cold, state in ((True, "not cached"), (False, "cached")):
