@@ -31,7 +31,7 @@ def main(settings: Params, name: str) -> None:
     with bar(f"assumptions {name}", len(settings.targets), "targets") as advance:
         for target in settings.targets:
             features = FeatureSet.open(name, target)
-            measured = assumptions(features.features(settings.probe.layer, "train"), features.labels("train"))
+            measured = assumptions(features.layer(settings.probe.layer), features.labels("train"), features.where("train"))
             won = winners(curves.filter(pl.col("target") == target))
             regime = crossings.filter(pl.col("target") == target)["regime"].item()
             rows.append({"target": target, "encoder": name, **asdict(measured), **won, "regime": regime})

@@ -34,14 +34,7 @@ CODE = (
     "device.py",
     "encoders",
     "datasets/decoding.py",
-    "probe/curvature.py",
-    "probe/heads.py",
-    "probe/linear.py",
-    "probe/logistic.py",
-    "probe/mapped.py",
-    "probe/rows.py",
-    "probe/softmax.py",
-    "probe/validation.py",
+    "probe",
 )
 
 

@@ -37,8 +37,7 @@ from stages.questions import CONTROLS
 
 CODE = (
     "prune_proof.py", "adaptation.py", "training.py", "objectives", "device.py", "encoders", "datasets/decoding.py",
-    "probe/curvature.py", "probe/heads.py", "probe/linear.py", "probe/logistic.py",
-    "probe/mapped.py", "probe/rows.py", "probe/softmax.py", "probe/validation.py",
+    "probe",
 )  # fmt: skip
 BATCH = 256  # images through the network at once when features are taken
 

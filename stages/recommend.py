@@ -305,7 +305,10 @@ def source_sets(sets: pl.DataFrame) -> Iterator[Row]:
         last = budgeted.filter(pl.col("budget") == pl.col("budget").max())
         rows = {row["rule"]: row for row in last.iter_rows(named=True)}
         best = rows.get("exact") or rows.get("greedy")
+        cover = group.filter(pl.col("rule") == "cover")
+        everything = f"all targets take {cover['sources'][0]} at cost {cover['cost'][0]:g}" if len(cover) else ""
         if best is None:
+            yield _answer(SOURCE_SET, str(task), NO_ANSWER, everything, None, "no source costs as little as the budget")
             continue
         others = {
             rule: row["measured"]
@@ -315,9 +318,7 @@ def source_sets(sets: pl.DataFrame) -> Iterator[Row]:
         evidence = f"at cost {best['cost']:g} for {best['n_targets']} targets: measured {best['measured']:.3f}, "
         evidence += f"{best['covered']:.0%} of the targets within the tolerance of their best source"
         evidence += "".join(f"; {rule} {measured:.3f}" for rule, measured in others.items())
-        cover = group.filter(pl.col("rule") == "cover")
-        if len(cover):
-            evidence += f"; all targets take {cover['sources'][0]} at cost {cover['cost'][0]:g}"
+        evidence += f"; {everything}" if everything else ""
         ahead = {rule: measured for rule, measured in others.items() if measured > best["measured"] + SAME}
         warning = f"{' and '.join(sorted(ahead))} measured better" if ahead else None
         margin = None if not others else best["measured"] - max(others.values())

@@ -349,3 +349,5 @@ def test_sources_together() -> None:
     assert "english 0.450; random 0.520; all targets take en, es, hi, ru at cost 4" in row["evidence"]
     assert row["margin"] == pytest.approx(-0.02)
     assert row["warning"] == "random measured better"
+    (row,) = recommend.source_sets(pl.DataFrame(rows[-1:]))
+    assert (row["answer"], row["evidence"]) == ("no answer", "all targets take en, es, hi, ru at cost 4")

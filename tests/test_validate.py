@@ -17,6 +17,11 @@ from stages.errors import InputProblem, Problem
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 EMPTY = {
+    "finetuned",
+    "layer_probes",
+    "layer_profiles",
+    "agreement",
+    "metric_verdicts",
     "pruning_scores",
     "pruning_outcomes",
     "pruning_savings",

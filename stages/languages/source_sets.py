@@ -23,6 +23,7 @@ from stages.languages.predict import PROTOCOL
 
 MOST_SETS = 50_000  # that are tried one by one for the exact answer
 RANDOM_SETS = 200
+STEPS = 10  # budgets at most
 ENGLISH = "en"
 
 SETS = {
@@ -65,15 +66,15 @@ def _best(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def greedy(offer: Offer, of: NDArray[np.float64], budget: float, start: Sequence[int] = ()) -> list[int]:
+def greedy(offer: Offer, of: NDArray[np.float64], budget: float) -> list[int]:
     """Return sources taken one by one, each the one that adds most to the value by `of` per cost, while the budget lasts.
 
     With unequal costs the best single source is taken instead where it is worth more. Of equal gains the first name counts.
     """
-    chosen = [source for source in start if offer.costs[source] <= budget]
     lowest = float(np.nanmin(of)) if np.isfinite(of).any() else 0.0
     worth = np.nan_to_num(of, nan=lowest) - lowest  # a set without any source is worth 0, whatever the sign of `of`
-    have = worth[chosen].max(axis=0, initial=0.0)
+    chosen: list[int] = []
+    have = np.zeros(worth.shape[1])
     while True:
         left = budget - offer.costs[chosen].sum()
         able = [i for i in range(len(offer.sources)) if i not in chosen and offer.costs[i] <= left + 1e-9]
@@ -82,8 +83,8 @@ def greedy(offer: Offer, of: NDArray[np.float64], budget: float, start: Sequence
         gains = np.maximum(worth[able] - have, 0.0).mean(axis=1) / offer.costs[able]
         chosen.append(able[int(np.argmax(gains))])
         have = worth[chosen].max(axis=0)
-    alone = [i for i in range(len(offer.sources)) if offer.costs[i] <= budget]
-    if alone and not start:
+    alone = [i for i in range(len(offer.sources)) if offer.costs[i] <= budget + 1e-9]
+    if alone:
         single = max(alone, key=lambda i: float(worth[i].mean()))
         if worth[single].mean() > have.mean():
             return [single]
@@ -157,22 +158,22 @@ def offers(
         costs: of sources, 1 where nothing is said.
 
     Raises:
-        InputProblem: a target or source named is not in the table.
+        InputProblem: a target or source named is in no task. A task without any of them has no offer.
     """
     made = predictions.filter((pl.col("model") == model) & (pl.col("split_protocol") == PROTOCOL))
+    for side, key, asked in (("target", "targets", targets), ("source", "sources", sources), ("source", "costs", costs or {})):
+        known = set(made[side])
+        for name in asked:
+            if name not in known:
+                raise InputProblem(
+                    f"{name!r} is no {side} of any task; {nearest(name, known)}",
+                    where=f"params.yaml: languages.serve.{key}",
+                    next_step="edit it, then `dvc repro languages`",
+                )
+    made = made.filter(pl.col("target").is_in(list(targets))) if targets else made
+    made = made.filter(pl.col("source").is_in(list(sources))) if sources else made
     found = {}
-    for (task,), rows in made.sort("task", "source", "target").group_by("task", maintain_order=True):
-        for side, asked in (("target", targets), ("source", sources)):
-            known = set(rows[side])
-            for name in asked:
-                if name not in known:
-                    raise InputProblem(
-                        f"{name!r} is no {side} of task {task!r}; {nearest(name, known)}",
-                        where="params.yaml: languages.serve",
-                        next_step="edit it, then `transferscope check`",
-                    )
-        wanted = rows.filter(pl.col("target").is_in(list(targets))) if targets else rows
-        wanted = wanted.filter(pl.col("source").is_in(list(sources))) if sources else wanted
+    for (task,), wanted in made.sort("task", "source", "target").group_by("task", maintain_order=True):
         joined = wanted.join(distances, on=["task", "source", "target"], how="left")
         names, served = joined["source"].unique().sort().to_list(), joined["target"].unique().sort().to_list()
         at = (
@@ -190,7 +191,7 @@ def offers(
 
 
 def source_sets(offered: Mapping[str, Offer], rng: np.random.Generator, *, budget: float, tolerance: float) -> pl.DataFrame:
-    """Return `source_sets`: each rule's set at every budget, in steps of the cheapest source's cost.
+    """Return `source_sets`: each rule's set at every budget, in steps of the cheapest source's cost, ten at most.
 
     Rules: `greedy` and `exact` by predictions, `nearest` (greedy by the combined distance), `english` (English, then the
     strongest), `strongest` (best predicted on average), `random` (mean of 200 sets), `cover` (the cheapest within the
@@ -210,11 +211,12 @@ def source_sets(offered: Mapping[str, Offer], rng: np.random.Generator, *, budge
 
         cover = cheapest_cover(offer, tolerance)
         add("cover", float(offer.costs[cover].sum()), cover)
-        step = float(offer.costs.min())
+        steps = min(int(budget / float(offer.costs.min()) + 1e-9), STEPS)
+        step = float(offer.costs.min()) if steps < STEPS else budget / STEPS
         strength = np.nan_to_num(offer.predicted).mean(axis=1)
         by_strength = np.lexsort((np.arange(len(strength)), -strength)).tolist()
         english = offer.sources.index(ENGLISH) if ENGLISH in offer.sources else None
-        for limit in [step * i for i in range(1, int(budget / step + 1e-9) + 1)]:
+        for limit in [step * i for i in range(1, steps + 1)]:
             add("greedy", limit, greedy(offer, offer.predicted, limit))
             add("exact", limit, exact(offer, offer.predicted, limit))
             add("nearest", limit, greedy(offer, -offer.distances, limit))

@@ -62,22 +62,28 @@ class Assumptions:
     warning: str | None = None
 
 
-def assumptions(features: NDArray[Any], labels: NDArray[Any]) -> Assumptions:
-    """Measure the assumptions of naive Bayes on features [n, d], finite, and labels [n] of any type.
+def assumptions(features: NDArray[Any], labels: NDArray[Any], chosen: NDArray[np.int64] | None = None) -> Assumptions:
+    """Measure the assumptions of naive Bayes on features [N, d], finite, and labels [n] of any type.
 
     Three passes in blocks, so a memory map is never copied whole; time goes like n d^2 and memory like d^2.
+
+    Args:
+        features: [N, d].
+        labels: [n] of the chosen rows.
+        chosen: [n] the rows of `features` to measure on, all of them by default.
     """
+    chosen = np.arange(len(features)) if chosen is None else chosen
     classes, codes = np.unique(labels, return_inverse=True)
-    (n, d), k = features.shape, len(classes)
-    origin = features[0].astype(np.float64)  # a large common offset is gone before anything is summed
+    n, d, k = len(chosen), features.shape[1], len(classes)
+    origin = features[chosen[0]].astype(np.float64)  # a large common offset is gone before anything is summed
     means = np.zeros((k, d))
-    for rows, block in _blocks(features, origin):
+    for rows, block in _blocks(features, chosen, origin):
         members = (np.ones(len(block)), (codes[rows], np.arange(len(block))))
         means += sparse.csr_array(members, shape=(k, len(block))) @ block
     means /= np.bincount(codes)[:, None]
     mean = np.bincount(codes) @ means / n
     within, total, low, high = np.zeros(d), np.zeros(d), np.full(d, np.inf), np.full(d, -np.inf)
-    for rows, block in _blocks(features, origin):
+    for rows, block in _blocks(features, chosen, origin):
         total += ((block - mean) ** 2).sum(axis=0)
         block -= means[codes[rows]]
         within += (block**2).sum(axis=0)
@@ -97,7 +103,7 @@ def assumptions(features: NDArray[Any], labels: NDArray[Any]) -> Assumptions:
 
     correlation, fourth = np.zeros((len(variance), len(variance))), 0.0
     scale = 1 / np.sqrt(variance)
-    for rows, block in _blocks(features, origin):
+    for rows, block in _blocks(features, chosen, origin):
         standard = (block - means[codes[rows]])[:, varies] * scale
         correlation += standard.T @ standard
         fourth += float(((standard**2).sum(axis=1) ** 2).sum())
@@ -118,7 +124,7 @@ def assumptions(features: NDArray[Any], labels: NDArray[Any]) -> Assumptions:
     }
     if sign <= 0 or not np.isfinite(log_determinant):
         return Assumptions(**found, warning="two dimensions are copies of each other, the divergence is infinite")
-    found["divergence_per_dim"] = max(float(-log_determinant / (2 * d_varies)), 0.0)
+    found["divergence_per_dim"] = max(0.0, float(-log_determinant / (2 * d_varies)))
     return Assumptions(**found, warning=_warning(n, k, d_varies, weight))
 
 
@@ -131,9 +137,11 @@ def _warning(n: int, k: int, d: int, weight: float) -> str | None:
     return None
 
 
-def _blocks(features: NDArray[Any], origin: NDArray[np.float64]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Yield slices of rows and their features, float64 and seen from the origin."""
+def _blocks(
+    features: NDArray[Any], chosen: NDArray[np.int64], origin: NDArray[np.float64]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield slices of the chosen rows and their features, float64 and seen from the origin."""
     step = max(_BLOCK_ELEMENTS // features.shape[1], 1)
-    for start in range(0, len(features), step):
+    for start in range(0, len(chosen), step):
         rows = slice(start, start + step)
-        yield rows, features[rows] - origin
+        yield rows, features[chosen[rows]] - origin

@@ -37,11 +37,11 @@ def _measure(statistics: Statistics) -> tuple[tuple[float, float, float], str | 
     variances = (rows**2).sum(axis=0) / max(statistics.n - 1, 1)
     share = max(float(np.exp(-variances[:MEASURED].sum())), LEAST)
     centres = np.stack([rows[labels == position].mean(axis=0) for position in range(statistics.n_classes)])  # (C, q)
-    residuals = rows - centres[labels]
-    within = residuals.T @ residuals / statistics.n
-    ridge = max(share * float(np.trace(within)) / rows.shape[1], fisher.ROUNDING * float(variances[0]))
-    values, vectors = np.linalg.eigh((1 - share) * within)
-    whiten = vectors / np.sqrt(np.maximum(values, 0) + ridge)  # (q, q) whiten' A whiten = I
+    # Not from the covariance: where it is singular, a square root of rounding would decide.
+    _, lengths, vectors = np.linalg.svd(rows - centres[labels], full_matrices=False)
+    within = lengths**2 / statistics.n  # (q,)
+    ridge = max(share * float(within.mean()), fisher.ROUNDING * float(variances[0]))
+    whiten = vectors.T / np.sqrt((1 - share) * within + ridge)  # (q, q) whiten' A whiten = I
     seen, middles = rows @ whiten, centres @ whiten
     logits = seen @ middles.T - (middles**2).sum(axis=1) / 2 + np.log(prior)
     posterior = fisher.softmax(logits)

@@ -19,6 +19,7 @@ from stages.rank.statistics import Float
 
 STEPS = 100  # of Newton; ten are usual
 INNER = 300  # of conjugate gradients in one of them
+SHORTEST = 1e-10  # part of a step
 SUFFICIENT = 1e-4  # share of the promised decrease that a step must keep
 
 
@@ -88,27 +89,25 @@ def fit(rows: Float, labels: NDArray[np.int64], classes: int, penalty: Float, to
     point = np.zeros(objective.shape)
     point[-1] = np.log(np.maximum(np.bincount(labels, minlength=classes), 0.5) / len(labels)) / objective.scale[-1]
     logits = objective.rows @ point
-    value, first, converged = objective.at(point, logits), 0.0, False
+    value, first, last, near, converged = objective.at(point, logits), 0.0, np.inf, False, False
     for _ in range(STEPS):
         probabilities = softmax(logits)
         gradient = objective.gradient(point, probabilities)
         size = float(np.sqrt((gradient**2).sum()))
         first = first or size
-        if size <= tolerance * first:
+        if size <= tolerance * first or (near and size > last / 2):  # arrived, or as far as rounding lets it
             converged = True
             break
         # Ever tighter towards the minimum: the number of correct digits then grows by half with each step, at the least.
-        inner = size * min(0.1, float(np.sqrt(size / first)))
-        direction = _newton_direction(objective, gradient, probabilities, inner)
+        direction = _newton_direction(objective, gradient, probabilities, size * min(0.1, float(np.sqrt(size / first))))
         moved, slope, step = objective.rows @ direction, float((gradient * direction).sum()), 1.0
+        rounding = 8 * np.finfo(np.float64).eps * (value + float(np.abs(logits).max()))
+        near, last = bool(-slope <= rounding), size
         while True:
             candidate = objective.at(point + step * direction, logits + step * moved)
-            if candidate <= value + SUFFICIENT * step * slope or step < 1e-8:
+            if candidate <= value + SUFFICIENT * step * slope + rounding or step < SHORTEST:
                 break
             step /= 2
-        if step < 1e-8:  # the value no longer tells points apart
-            converged = size <= np.sqrt(tolerance) * first
-            break
         point = point + step * direction
         logits, value = logits + step * moved, candidate
     unscaled = point * objective.scale[:, None]

@@ -217,6 +217,7 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
     both = pl.concat([rows, drawn], how="diagonal_relaxed")
     panels = [_panel(head, k, fits) for head, k in both.select("head", "k").iter_rows()]
     both = both.with_columns(panel=pl.Series(panels, dtype=pl.String)).select("panel", "law", "n_dims", "m", "low", "high")
+    across = max(min(found["k"].n_unique(), 4), 1)  # one row a head, as far as the page goes
     base = alt.Chart(data(both)).encode(x=alt.X(**column("n_dims", "dimensions n", zero=False, nice=False, padding=10)))
     measured = alt.datum.law == "measured"
     lines = (
@@ -236,8 +237,8 @@ def simulation(found: pl.DataFrame, fits: pl.DataFrame) -> Figure:
     )
     return (
         (lines + spread + points)
-        .properties(width=PANEL, height=HEIGHT)
-        .facet(facet=alt.Facet("panel:N", title=None), columns=max(min(found["k"].n_unique(), 3), 1))
+        .properties(width=PANEL if across < 4 else 0.75 * PANEL, height=HEIGHT)
+        .facet(facet=alt.Facet("panel:N", title=None), columns=across)
         .resolve_scale(y="independent")
         .properties(title="Examples to come within epsilon of Bayes error, simulated; rules: range of the seeds")
     )

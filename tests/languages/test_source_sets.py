@@ -94,8 +94,16 @@ def test_the_table_of_sets(planted: Planted) -> None:
     assert served.sources == ["en", "l05"]
     assert served.costs.tolist() == [2.0, 1.0]
     assert served.predicted.shape == (2, 2)
-    with pytest.raises(InputProblem, match="'l99' is no target of task 't'; nearest valid: l09"):
+    with pytest.raises(InputProblem, match="'l99' is no target of any task; nearest valid: l09"):
         offers(predicted, distances, targets=["l99"])
+    with pytest.raises(InputProblem, match=r"languages\.serve\.costs"):
+        offers(predicted, distances, costs={"english": 2.0})
+    cheap = source_sets(offers(predicted, distances, costs={"en": 0.01}), np.random.default_rng(0), budget=3, tolerance=0.02)
+    budgets = cheap.filter(pl.col("rule") == "greedy")["budget"].to_list()
+    assert budgets == pytest.approx([0.3 * i for i in range(1, 11)])
+    assert cheap["cost"].is_between(0, cheap["budget"] + 1e-9).all()
+    dear = source_sets(offers(predicted, distances), np.random.default_rng(0), budget=0.5, tolerance=0.02)
+    assert dear["rule"].to_list() == ["cover"], "nothing is that cheap"
 
 
 def test_planted_clusters_are_found() -> None:

@@ -21,9 +21,10 @@ AGREEMENT = {
     "metric": ["logme", "tmi", "logme"],
     "mode": ["full"] * 3,
     "n_encoders": [4, 4, 4],
+    "n_candidates": [4, 4, 4],
     "pearson": [0.5, -0.25, None],
     **{name: [None] * 3 for name in ("kendall", "weighted_kendall", "relative_at_1", "relative_at_3", "top1_regret")},
-    **{name: [None] * 3 for name in ("ci_low", "ci_high", "warning")},
+    **{name: [None] * 3 for name in ("ci_low", "ci_high", "regret_low", "regret_high", "random_regret", "warning")},
 }
 ANSWERS = {
     "question": ["which encoder and layer", "which encoder and layer", "how much source data can go"],

@@ -81,7 +81,10 @@ def test_units_offsets_order_and_blocks_do_not_matter(monkeypatch: pytest.Monkey
 def test_a_memory_map_is_read_as_the_array_is(tmp_path: Path) -> None:
     x, y = equicorrelated(200, 8, 0.2)
     np.save(tmp_path / "x.npy", x)
-    assert assumptions(np.load(tmp_path / "x.npy", mmap_mode="r"), y) == assumptions(x, y)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert assumptions(mapped, y) == assumptions(x, y)
+    chosen = np.flatnonzero(np.arange(200) % 3)
+    assert assumptions(mapped, y[chosen], chosen) == assumptions(x[chosen], y[chosen])
 
 
 def test_fewer_examples_than_dimensions_rest_on_shrinkage_and_say_so() -> None:

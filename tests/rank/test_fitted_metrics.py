@@ -298,3 +298,10 @@ def test_posteriors_are_those_of_gaussians_that_are_known() -> None:
         found = np.stack(densities, axis=1) / np.sum(densities, axis=0)[:, None]
     np.testing.assert_allclose(start, found, atol=0.02)
     assert (found.argmax(axis=1) == np.repeat([order, 1 - order], [60, 40])).mean() > 0.97
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_minimum_is_reached_where_values_no_longer_tell_points_apart(wide: bool) -> None:
+    for seed in (6, 42, 63, 66, 97, 110, 114, 117, 125, *range(20)):
+        features, labels = draw(40, 60, 3, 0.7, seed) if wide else draw(60, 5, 3, 0.7, seed)
+        assert METRICS["pactran_gauss"](features, labels).warning is None, seed
