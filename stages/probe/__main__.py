@@ -45,6 +45,7 @@ def main(settings: Params, name: str) -> None:
                 names=(target,),  # not the encoder: every encoder is seen on the same draws
                 per_class=probe.per_class is not None,
                 c=probe.c_grid if probe.c == "auto" else probe.c,
+                workers=settings.run.threads,
                 on_fit=partial(advance, 1),
             )
         key = {"target": target, "encoder": name}
