@@ -106,7 +106,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         The first pass takes ranges and means. The optimum of every (n / sample_rows)-th row, held in memory, is where the
         passes over all rows begin, unless `start` is a fit to begin from; they go on until `tol`, as in `fit`. Beside
-        `sample_rows` rows twice and the labels, no more than a block is held.
+        `sample_rows` rows twice and the labels, no more than a block is held. At a million rows the estimate that `tol` bounds
+        was measured to be low by a factor of twenty.
 
         Raises:
             ValueError: one class alone, or features that are not finite.

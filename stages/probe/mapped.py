@@ -27,9 +27,12 @@ class Release:
 
     def after(self, rows: int) -> None:
         """Say that so many more rows have been read."""
-        if self._map is None:
-            return
         self._read += rows * abs(self._row_bytes)
         if self._read >= _AT_ONCE:
+            self.now()
+
+    def now(self) -> None:
+        """Give back whatever has been read."""
+        if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
+        self._read = 0

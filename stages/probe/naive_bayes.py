@@ -109,25 +109,34 @@ class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[
         self, rows: NDArray[Any], codes: NDArray[np.int64], weights: NDArray[np.float64] | None, block: NDArray[np.float64]
     ) -> None:
         """Add rows [b, d] to counts, means and scatter; `block` [>= b, d] is room to work in."""
-        order = np.argsort(codes, kind="stable")  # classes become runs of rows, which are summed without a product
+        order = np.argsort(codes, kind="stable")  # classes become runs of rows, each summed while the cache holds it
         block = block[: len(rows)]
+        narrow = rows.dtype == np.float32
         with np.errstate(invalid="ignore", over="ignore"):
-            np.subtract(rows[order], self._origin, out=block)
+            if narrow:  # float64 sums lose nothing of float32 values, and a plain copy is the faster cast
+                block[:] = rows[order]
+            else:
+                np.subtract(rows[order], self._origin, out=block)
         present, starts, members = np.unique(codes[order], return_index=True, return_counts=True)
         counts = members.astype(np.float64)
-        weighed = block
         if weights is not None:
             weights = weights[order]
             counts = np.add.reduceat(weights, starts)
-            weighed = block * weights[:, None]
+        means = np.empty((len(present), block.shape[1]))
         with np.errstate(invalid="ignore", over="ignore"):
-            means = np.add.reduceat(weighed, starts, axis=0)
+            for mean, start, member, count in zip(means, starts.tolist(), members.tolist(), counts.tolist(), strict=True):
+                run = block[start : start + member]
+                if weights is None:
+                    np.add.reduce(run, axis=0, out=mean)
+                else:
+                    np.matmul(weights[start : start + member], run, out=mean)
+                mean /= count if count > 0 else 1.0
+                run -= mean
         if not np.isfinite(means).all():  # looked for here, because a look of its own would read all rows a second time
             assert_all_finite(rows, input_name="X")
             raise ValueError("the sums of the features X are infinite")
-        means /= np.where(counts > 0, counts, 1.0)[:, None]
-        for start, count, mean in zip(starts.tolist(), members.tolist(), means, strict=True):
-            block[start : start + count] -= mean
+        if narrow:
+            means -= self._origin
         squares = ("nd,nd->d", block, block) if weights is None else ("n,nd,nd->d", weights, block, block)
         scatter = np.einsum(*squares)
 

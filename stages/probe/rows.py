@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stages.probe.mapped import Release
 
 Floats = NDArray[np.float64]
+_SCATTERED = 4096  # rows picked between two releases: each may map several pages around it
 
 
 class Rows(Protocol):
@@ -96,8 +97,11 @@ class Streamed:
 
     def picked(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows with these numbers."""
-        found = self._seen(self._features[rows])
-        self._release.after(len(found))
+        found = np.empty((len(rows), self.n_features), self._dtype)
+        for start in range(0, len(rows), _SCATTERED):
+            chunk = slice(start, start + _SCATTERED)
+            found[chunk] = self._seen(self._features[rows[chunk]])
+            self._release.now()
         return found
 
     def _seen(self, rows: NDArray[Any]) -> NDArray[Any]:
