@@ -33,17 +33,20 @@ SMALL = {
     "encoders": {"trained": {**NET, "weights": {"pretrain": "glyphs"}}, "untrained": {**NET, "weights": "random"}},
     "pretrain": {"epochs": 1},
     "finetune": {"seeds": 1, "epochs": 1, "max_train": 60},
-    "rank": {"metrics": ["tmi", "logme", "leep"]},
+    "rank": {**DEFAULT["rank"], "metrics": ["tmi", "logme", "leep"]},
     "prune": {
-        "tolerance": 0.01,
+        **DEFAULT["prune"],
         "pairs": [{"source": "glyphs", "target": "hebrew", "surrogate": "trained"}],
-        "methods": ["label_mapping", "random"], "fractions": [0.25, 0.5], "seeds": 1,
+        "methods": ["label_mapping", "random"], "fractions": [0.25, 0.5], "seeds": 1, "epochs": 1,
     },
-    "probe": {"layer": "pooled", "seeds": 2, "sizes": [20, 40, 80]},
+    "probe": {**DEFAULT["probe"], "seeds": 2, "sizes": [20, 40, 80]},
+    "simulation": {**DEFAULT["simulation"], "classes": [2], "dims": [10, 20, 40], "seeds": 2},
     "languages": {
+        **DEFAULT["languages"],
         "tasks": ["entity_type"], "languages": ["en", "es", "pt", "fr", "it", "ru"], "shots": [0, 30], "seeds": 2, "goal": 0.5,
     },
     "recommend": {"metric": "logme", "labels_at_hand": 50},
+    "profiles": {},
 }  # fmt: skip
 
 
@@ -69,7 +72,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = ROOT / name
         copied = shutil.copytree if source.is_dir() else shutil.copy
         copied(source, folder / name)
-    (folder / "data" / "raw" / "weights").mkdir(parents=True)
+    for name in ("weights", "accuracies", "languages"):
+        (folder / "data" / "raw" / name).mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False), encoding="utf-8")
     assert dvc(folder, "init", "--no-scm", "-q").returncode == 0
     listed = dvc(folder, "stage", "list", "--name-only").stdout.split()  # in the order of dvc.yaml: what comes before is ready
