@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.probe.mapped import Release
 
 Floats = NDArray[np.float64]
-_SCATTERED = 4096  # rows picked between two releases: each may map several pages around it
+_SCATTERED = 256  # rows picked between two releases: the system may map two megabytes around each
 
 
 class Rows(Protocol):
