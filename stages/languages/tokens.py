@@ -55,8 +55,8 @@ def opposites(texts: Sequence[str]) -> sp.csr_matrix:
     all_rows = [rows, rows]
     pair = np.repeat(np.arange(len(rows)), one_size)
     at = np.arange(len(pair)) - np.repeat(np.cumsum(one_size) - one_size, one_size)
-    stretch = (other_size - 1) / np.maximum(one_size - 1, 1)
-    opposite = np.rint(at * stretch[pair]).astype(np.int64)
+    # Multiplied before it is divided: places half-way between two letters stay exactly half-way.
+    opposite = np.rint(at * (other_size - 1)[pair] / np.maximum(one_size - 1, 1)[pair]).astype(np.int64)
     for step in NEIGHBOURS:
         there = (opposite + step >= 0) & (opposite + step < other_size[pair])
         of_pair = pair[there]

@@ -15,7 +15,6 @@ from stages.report.figure import HEIGHT, NEUTRAL, PANEL, Figure, column, data
 CELL = 11  # pixels of one language in the matrix
 LEAF = 14  # pixels of one language in the tree
 LEGIBLE = 60  # languages up to which every one is named at the matrix
-SPOTLIGHT = 3  # curves of a task that are named
 TICKS = [0, 10, 30, 100, 300, 1000, 3000, 10_000, 100_000]  # labels
 
 
@@ -116,7 +115,7 @@ def predictions(predicted: pl.DataFrame) -> Figure:
 
 
 def fewshot(pairs: pl.DataFrame, curves: pl.DataFrame, goal: float) -> Figure:
-    """Return score against target examples for each target's first source; the steepest, the middle and the flattest named."""
+    """Return score against target examples for each target's first source; the steepest and the flattest named."""
     several = curves.filter(pl.col("source").is_null())
     measured = [
         pairs.join(curves, on=["task", "target", "source"], how="semi"), pairs.join(several, on=["task", "target"], how="semi")
@@ -144,7 +143,7 @@ def fewshot(pairs: pl.DataFrame, curves: pl.DataFrame, goal: float) -> Figure:
     shown = (
         points.join(lit.select("task", "target", "growth"), on=["task", "target"], how="left")
         .with_columns(pl.col("growth").fill_null("others"), n=pl.col("n_shots") + 1, goal=pl.lit(goal))
-        .with_columns(label=pl.when(pl.col("growth") != "others").then(named_pair))
+        .with_columns(label=pl.when(pl.col("growth").is_in(["steepest", "flattest"])).then(named_pair))
         .sort("task", "target", "n_shots")
     )
     colours = alt.Scale(
@@ -157,7 +156,7 @@ def fewshot(pairs: pl.DataFrame, curves: pl.DataFrame, goal: float) -> Figure:
         x=x,
         y=alt.Y(**column("score", "score", domain=[0, 1])),
         detail="target:N",
-        color=alt.Color("growth:N", title="growth", scale=colours),
+        color=alt.Color("growth:N", title="growth", scale=colours, legend=alt.Legend(orient="bottom")),
         opacity=alt.condition("datum.growth == 'others'", alt.value(0.3), alt.value(1)),
         tooltip=["task:N", "target:N", "source:N", "n_shots:Q", "score:Q"],
     )

@@ -1,10 +1,9 @@
 """python tests/bench/bench_languages_measure.py [--languages 30] [--seeds 3] [--cells 60]
 
-The measured transfer table, L languages x 3 tasks x 5 numbers of target examples x S seeds, by `measure_task`,
-against refitting for each cell (1) a scikit-learn pipeline, and (2) scikit-learn's naive Bayes on n-grams counted
-once for all cells, as a careful user would. Either is timed on cells drawn at random in the same run, and multiplied;
-the scores of those cells are compared. Then growth in the number of languages, and the intake of a user's table of
-54,160 rows with mixes, made up.
+The measured transfer table, L languages x 3 tasks x 5 numbers of target examples x S seeds, by `measure_task`, against
+refitting for each cell (1) a scikit-learn pipeline, and (2) scikit-learn's naive Bayes on n-grams counted once for all cells,
+as a careful user would. Either is timed on cells drawn at random in the same run, and multiplied; the scores of those cells are
+compared. Then growth in the number of languages, and the intake of a user's table of 54,160 rows with mixes, made up.
 """
 
 from __future__ import annotations
@@ -138,10 +137,7 @@ def main() -> None:
 
     for count in GROWTH:
         part, took = ours(LANGUAGES[:count], 1)
-        print(
-            f"growth: {count:3} languages, 1 seed: {part.height:6} cells in {took:6.2f} s, "
-            f"{1e3 * took / part.height:.2f} ms each"
-        )
+        print(f"growth: {count:3} languages, 1 seed: {part.height:6} cells in {took:6.2f} s, {1e3 * took / part.height:.2f} ms")
 
     rows, mixes = 54_160, 1400
     names = LANGUAGES[:20]

@@ -62,6 +62,15 @@ def test_opposites_of_any_pairs(pairs: list[tuple[str, str]]) -> None:
     assert same_columns(tokens.present(texts), expected.tocsr())
 
 
+def test_opposites_of_all_lengths() -> None:
+    letters = "".join(map(chr, range(0x4E00, 0x4E00 + 40)))
+    texts = [f"{letters[:one]}\t{letters[:other]}" for one in range(1, 41) for other in range(1, 41)]
+    found = tokens.present(texts)
+    assert np.diff(found.indptr).tolist() == [len(opposites_by_definition(text)) for text in texts]
+    expected = CountVectorizer(analyzer=lambda text: sorted(opposites_by_definition(text)), binary=True).fit_transform(texts)
+    assert np.sort(np.diff(found.tocsc().indptr)).tolist() == np.sort(np.diff(expected.tocsc().indptr)).tolist()
+
+
 def test_opposites_of_a_small_pair() -> None:
     assert opposites_by_definition("ab\tcd") == {"first ac", "last bd", "ac", "ad", "bc", "bd"}
     assert tokens.present(["ab\tcd"]).shape == (1, 6)
