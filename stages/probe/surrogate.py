@@ -14,8 +14,8 @@ same holds for means over any distribution of points (Jensen). Hence
 
 where both excesses are over the Bayes rule: with minimizability gaps they are the estimation errors of any hypothesis set
 that can give any scores at any point, linear functions with a free intercept among them. T and its tightness: Mao,
-Mohri and Zhong, "H-consistency bounds: characterization and extensions" (NeurIPS 2023), table of comp-sum losses. The
-bound of arXiv 2302.02334 is of this kind; the one here can only be tighter, as nothing above T^-1 is lost.
+Mohri and Zhong, "H-consistency bounds: characterization and extensions" (NeurIPS 2023), comp-sum losses. arXiv 2302.02334
+gives a bound of this kind for the same loss; its own statement and constants are not used here.
 """
 
 from __future__ import annotations
