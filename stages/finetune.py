@@ -35,6 +35,7 @@ CODE = (
     "encoders",
     "datasets/decoding.py",
     "probe",
+    "mapped.py",
 )
 
 

@@ -37,7 +37,7 @@ from stages.questions import CONTROLS
 
 CODE = (
     "prune_proof.py", "adaptation.py", "training.py", "objectives", "device.py", "encoders", "datasets/decoding.py",
-    "probe",
+    "probe", "mapped.py",
 )  # fmt: skip
 BATCH = 256  # images through the network at once when features are taken
 

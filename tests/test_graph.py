@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+LAZY = re.compile(r"stages(\.\w+)+:\w+")  # how a registry names what it imports on first use
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # Nothing that a stage writes depends on these: messages, progress, exit codes, how a method is looked up.
 NO_MATTER = {"stages/__init__.py", "stages/entry.py", "stages/errors.py", "stages/progress.py", "stages/registry.py"}
@@ -32,6 +34,8 @@ def imported(file: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from package import module` needs the module; anything else needs the package's own file.
             found |= {file_of(f"{node.module}.{alias.name}") or file_of(node.module) for alias in node.names}
+        elif isinstance(node, ast.Constant) and LAZY.fullmatch(str(node.value)):
+            found.add(file_of(node.value.partition(":")[0]))
     return frozenset(name for name in found if name and name.startswith("stages/"))
 
 

@@ -17,9 +17,9 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from stages.mapped import Release
 from stages.probe import linear
 from stages.probe.heads import Head, few_examples_expected
-from stages.probe.mapped import Release
 
 _BLOCK_ELEMENTS = 2**18  # float64 values held at once: two MiB, which a second-level cache about holds
 _DTYPES = [np.float64, np.float32]  # taken as they come, so that a memory map is never copied whole; sums are float64

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.probe.mapped import Release
+from stages.mapped import Release
 
 Floats = NDArray[np.float64]
 _SCATTERED = 256  # rows picked between two releases: the system may map two megabytes around each

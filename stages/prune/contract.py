@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import InputProblem
+from stages.mapped import Release
 
 BLOCK = 8192  # rows held in memory at once: 16 MiB of float32 at 512 dimensions
 ALIKE = 0.8  # share of the votes for one group above which there is a warning
@@ -26,6 +26,7 @@ class Rows:
 
     def __init__(self, matrix: NDArray[Any], rows: NDArray[np.int64]) -> None:
         self.matrix, self.rows = matrix, rows
+        self._release = Release(matrix)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,10 +38,7 @@ class Rows:
 
     def __getitem__(self, block: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         read = np.asarray(self.matrix[self.rows[block]], dtype=np.float32)
-        if isinstance(self.matrix, np.memmap) and self.matrix.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
-            # Pages of the file that were read count as this process's memory until it lets go of them; the system's
-            # cache keeps them. A copy-on-write map would lose what was written, hence the mode.
-            self.matrix._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        self._release.after(len(read))
         return read
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

@@ -14,14 +14,18 @@ _AT_ONCE = 2**26  # bytes read between two releases
 class Release:
     """Gives the pages behind a memory-mapped array back as reading goes on; for any other array it does nothing.
 
-    Without it a process seems to hold all of a file that it has read once. The pages stay in the system's cache.
+    Without it a process seems to hold all of a file that it has read once. The pages stay in the system's cache. A
+    copy-on-write map is left alone: what was written to it is nowhere else.
     """
 
     def __init__(self, array: NDArray[Any]) -> None:
         base: Any = array
+        private = False
         while isinstance(base, np.ndarray):
+            private |= isinstance(base, np.memmap) and base.mode == "c"
             base = base.base
-        self._map = base if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") else None
+        shared = isinstance(base, mmap.mmap) and not private
+        self._map = base if shared and hasattr(mmap, "MADV_DONTNEED") else None
         self._row_bytes = int(array.strides[0]) if array.ndim and array.size else 0
         self._read = 0
 
