@@ -11,7 +11,7 @@ from stages.artifacts.weights import Card
 from stages.device import pick_device
 from stages.encoders import GRID, Preprocess, Tapped, load
 from stages.errors import InputProblem
-from stages.extraction import Job, extract
+from stages.extraction import Clock, Job, chosen_batch, extract
 from stages.params import Encoder, Params
 
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
@@ -35,6 +35,8 @@ def main(settings: Params, name: str) -> None:
     model, card = load(name)
     tapped = Tapped(model, encoder.layers, encoder.grids)
     device = pick_device(settings.run)
+    asked = settings.extract.batch_size
+    batch_size = chosen_batch(tapped, card.input_size, device) if asked == "auto" else asked
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in datasets_of(settings, name):
             dataset = Dataset.open(dataset_name)
@@ -48,13 +50,19 @@ def main(settings: Params, name: str) -> None:
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
             job = Job(
-                tapped, Preprocess.of(card), device, settings.run.precision, settings.extract.batch_size,
+                tapped, Preprocess.of(card), device, settings.run.precision, batch_size,
                 settings.extract.shard_images, settings.extract.dtype, settings.run.decoding_workers,
                 settings.ingest.max_pixels, keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
             )  # fmt: skip
+            clock = Clock()
             with atomic.lock(work):  # two names for the same weights share it
-                joined = extract(job, dataset, work)
+                joined = extract(job, dataset, work, clock)
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
+            if clock.images:
+                entry.keep_rate("extract", {
+                    "encoder": name, "dataset": dataset_name, "device": device.type, "batch_size": batch_size,
+                    "threads": settings.run.threads, "workers": settings.run.decoding_workers, **clock.facts(),
+                })  # fmt: skip
 
 
 def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, encoder: Encoder, dtype: str) -> None:

@@ -1,5 +1,6 @@
 """The loop behind extract: read, decode, run the encoder and write, all at once, in shards that a killed run keeps."""
 
+from stages.extraction.batching import chosen_batch
 from stages.extraction.forward import run_encoder
 from stages.extraction.job import PROBABILITIES, Arrays, Item, Job
 from stages.extraction.pixels import decoded
@@ -12,6 +13,7 @@ __all__ = [
     "Clock",
     "Item",
     "Job",
+    "chosen_batch",
     "decoded",
     "extract",
     "extract_shards",

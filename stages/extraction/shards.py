@@ -40,7 +40,7 @@ def remaining(shards: Sequence[Rows], work: Path) -> list[Rows]:
     return [rows for rows in shards if not _folder(work, rows).is_dir()]
 
 
-def extract(job: Job, dataset: Dataset, work: Path) -> Path:
+def extract(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None) -> Path:
     """Return the folder below `work` with one array [n, d] a layer, computing what `work` does not hold yet.
 
     What is there is checked against its sha256 first: the outputs are links to these files, so an edit of an output
@@ -52,7 +52,7 @@ def extract(job: Job, dataset: Dataset, work: Path) -> Path:
         return joined
     except InputProblem:
         shutil.rmtree(joined, ignore_errors=True)
-    extract_shards(job, dataset, work)
+    extract_shards(job, dataset, work, clock)
     join_shards(job, len(dataset.rows), work)
     return joined
 

@@ -81,7 +81,7 @@ class Pretrain(Section):
 class Extract(Section):
     """How features are computed and kept."""
 
-    batch_size: Count = 256
+    batch_size: Literal["auto"] | Count = 256  # auto: from the sizes of the model; halved where the memory is too small
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
 
