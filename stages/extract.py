@@ -14,6 +14,7 @@ from stages.errors import InputProblem
 from stages.extraction import Clock, Job, chosen_batch, extract
 from stages.params import Encoder, Params
 
+PIXELS_CODE = ("extraction/pixels.py", "encoders/preprocess.py", "datasets/decoding.py")
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
 
 
@@ -45,7 +46,8 @@ def main(settings: Params, name: str) -> None:
             unit = {
                 "card": card.what_matters(), "probabilities": bool(card.classes), "dataset": dataset.identity,
                 "layers": encoder.layers, "grids": encoder.grids,
-                "extract": settings.extract.model_dump(), "precision": settings.run.precision, "device": device.type,
+                "extract": settings.extract.model_dump(exclude={"predecode"}),  # no byte depends on it
+                "precision": settings.run.precision, "device": device.type,
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
@@ -53,6 +55,7 @@ def main(settings: Params, name: str) -> None:
                 tapped, Preprocess.of(card), device, settings.run.precision, batch_size,
                 settings.extract.shard_images, settings.extract.dtype, settings.run.decoding_workers,
                 settings.ingest.max_pixels, keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
+                kept_pixels=_kept_pixels(card, dataset) if settings.extract.predecode else None,
             )  # fmt: skip
             clock = Clock()
             with atomic.lock(work):  # two names for the same weights share it
@@ -63,6 +66,12 @@ def main(settings: Params, name: str) -> None:
                     "encoder": name, "dataset": dataset_name, "device": device.type, "batch_size": batch_size,
                     "threads": settings.run.threads, "workers": settings.run.decoding_workers, **clock.facts(),
                 })  # fmt: skip
+
+
+def _kept_pixels(card: Card, dataset: Dataset) -> Path:
+    """Return the store's folder of one dataset's pixels, decoded, resized and cropped as a card wants them."""
+    made_from = {"dataset": dataset.identity, "size": card.input_size, "by": card.interpolation, "crop": card.crop_pct}
+    return store.folder("pixels", store.key(made_from, PIXELS_CODE))
 
 
 def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, encoder: Encoder, dtype: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,17 +17,15 @@ from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.extraction.flow import ahead, behind
 from stages.extraction.forward import run_encoder
-from stages.extraction.job import Arrays, Item, Job
-from stages.extraction.pixels import decoded
+from stages.extraction.job import Arrays, Job, Rows
+from stages.extraction.pixels import batches_of, pixels
 from stages.extraction.timing import Clock
 from stages.progress import bar
 
 JOINED = "joined"
 VERSION = 1  # of what `joined` holds
-READ_AHEAD = 2  # batches of encoded images
+PIXELS_AHEAD = 2  # batches from kept pixels
 BEHIND = 2  # batches of features that wait to be written
-
-Rows = tuple[int, int]  # a shard: its first row, and the row behind its last
 
 
 def planned(total: int, shard_images: int) -> list[Rows]:
@@ -82,19 +80,15 @@ def write_shards(
     """
     clock = clock or Clock()
 
-    places = [(rows, min(job.batch_size, rows[1] - start)) for rows in shards for start in range(*rows, job.batch_size)]
-
-    def batches() -> Iterator[list[Item]]:
-        images = dataset.images_between(shards)
-        for _, size in places:
-            yield list(islice(images, size))
+    places = [(rows, stop - start) for rows in shards for start, stop in batches_of(rows, job.batch_size)]
 
     def write(arriving: Iterator[tuple[Rows, Arrays]]) -> None:
         for rows, parts in groupby(arriving, key=itemgetter(0)):
             _write_shard(rows, (arrays for _, arrays in parts), _folder(work, rows), advance)
 
     with behind(write, BEHIND) as give:
-        features = run_encoder(job, decoded(job, ahead(batches(), READ_AHEAD)), clock)
+        source = pixels(job, dataset, shards)
+        features = run_encoder(job, ahead(source, PIXELS_AHEAD) if job.kept_pixels else source, clock)
         for (rows, size), arrays in zip(places, features, strict=True):
             with clock.step("write"):
                 give((rows, arrays))
