@@ -36,6 +36,7 @@ def main(settings: Params, name: str) -> None:
     model, card = load(name)
     tapped = Tapped(model, encoder.layers, encoder.grids)
     device = pick_device(settings.run)
+    layout = settings.extract.channels_last
     asked = settings.extract.batch_size
     batch_size = chosen_batch(tapped, card.input_size, device) if asked == "auto" else asked
     with atomic.new_folder(features.FEATURES / name) as folder:
@@ -55,6 +56,7 @@ def main(settings: Params, name: str) -> None:
                 tapped, Preprocess.of(card), device, settings.run.precision, batch_size,
                 settings.extract.shard_images, settings.extract.dtype, settings.run.decoding_workers,
                 settings.ingest.max_pixels, keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
+                channels_last=device.type == "cuda" if layout == "auto" else layout,
                 kept_pixels=_kept_pixels(card, dataset) if settings.extract.predecode else None,
             )  # fmt: skip
             clock = Clock()

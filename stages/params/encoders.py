@@ -84,6 +84,7 @@ class Extract(Section):
     batch_size: Literal["auto"] | Count = 256  # auto: from the sizes of the model; halved where the memory is too small
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
+    channels_last: Literal["auto"] | bool = "auto"  # memory layout of convolutions; auto: on CUDA. Mostly faster on a CPU too
     predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
 
 

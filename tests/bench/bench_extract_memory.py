@@ -76,7 +76,8 @@ def peak_mib() -> float:
 def draw(found: pl.DataFrame, path: Path) -> None:
     """Draw peak memory over the number of images."""
     points = alt.Chart(found, title="Peak memory of extract").encode(
-        alt.X("images:Q", scale=alt.Scale(type="log", domain=[9_000, 1_100_000]), axis=alt.Axis(values=list(SIZES), format="~s")),
+        alt.X("images:Q", axis=alt.Axis(values=list(SIZES), format="~s"))
+        .scale(type="log", domain=[9_000, 1_100_000]),
         alt.Y("peak_mib:Q", title="MiB", scale=alt.Scale(domainMin=0)),
     )  # fmt: skip
     (points.mark_line() + points.mark_point(filled=True, size=60)).properties(width=420, height=200).save(path)
