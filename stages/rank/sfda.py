@@ -23,7 +23,7 @@ CERTAIN = 1e-9
 
 def _refit(statistics: Statistics, fit: fisher.Fit) -> float:
     labels, counts, prior = statistics.labels, statistics.counts, fisher.shares(statistics)
-    centres = fisher.turned(statistics, fisher.means(statistics).T).T  # (C, w)
+    centres = fisher.centres(statistics)  # (C, w)
     others = (centres.sum(axis=0) - centres) / (statistics.n_classes - 1)
     kept = fit.softened
     sums = np.zeros_like(centres)
