@@ -78,7 +78,7 @@ def reference(make_toy: MakeToy) -> Any:
 
 
 @pytest.fixture
-def fresh(make_served_toy: MakeToy, reference: Any) -> Iterator[Callable[[int], Any]]:
+def fresh(make_served_toy: MakeToy, reference: Any) -> Callable[[int], Any]:
     """Make a project with nothing done yet, the durations of its stages drawn from a seed."""
 
     def make(seed: int) -> Any:
@@ -87,7 +87,7 @@ def fresh(make_served_toy: MakeToy, reference: Any) -> Iterator[Callable[[int], 
         toy.environment["DURATIONS"] = str(seed)
         return toy
 
-    yield make
+    return make
 
 
 def as_undisturbed(toy: Any, reference: Any) -> None:
