@@ -64,7 +64,7 @@ def main(settings: Params, name: str) -> None:
     ]
     schema = {column: kind.dtype for column, kind in tables.SCHEMAS["finetuned"].columns.items()}
     tables.write_part("finetuned", name, pl.DataFrame(rows, schema=schema))
-    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"))
+    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers)
     probes = [
         {"target": bench.dataset.name, "encoder": name, "layer": layer, "seed": seed, "depth": depths[layer],
          "d": bench.features.layer(layer).shape[1], "accuracy": bench.outcome("linear", seed, layer).accuracy}
