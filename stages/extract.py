@@ -17,13 +17,6 @@ from stages.params import Params
 CODE = ("extract.py", "extraction.py", "device.py", "encoders", "datasets/decoding.py")
 
 
-def datasets_of(settings: Params, name: str) -> list[str]:
-    """Return the datasets an encoder is needed on: every target, and both sides of the pairs it is a pruning surrogate for."""
-    pairs = [pair for pair in settings.prune.pairs if pair.surrogate == name]
-    sides = [dataset for pair in pairs for dataset in (pair.source, pair.target)]
-    return list(dict.fromkeys([*settings.targets, *sides]))
-
-
 def main(settings: Params, name: str) -> None:
     """Write `data/features/<name>/`, one folder a dataset; what the store holds already is linked, not computed.
 
@@ -36,7 +29,7 @@ def main(settings: Params, name: str) -> None:
     tapped = Tapped(model, encoder.layers)
     device = pick_device(settings.run)
     with atomic.new_folder(features.FEATURES / name) as folder:
-        for dataset_name in datasets_of(settings, name):
+        for dataset_name in settings.datasets_of(name):
             dataset = Dataset.open(dataset_name)
             if dataset.rows.is_empty():
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")

@@ -41,7 +41,8 @@ class FeatureSet:
     def open(cls, encoder: str, dataset: str, *, verify: bool = False) -> Self:
         """Open `data/features/<encoder>/<dataset>`; raises InputProblem where it is absent or damaged."""
         path = features_path(encoder, dataset)
-        facts = manifest.read(path, kind="features", version=VERSION, made_by=f"extract@{encoder}", verify=verify)
+        made_by = f"--glob 'extract*@{encoder}'"  # extract@ or, of features computed elsewhere, extract_given@
+        facts = manifest.read(path, kind="features", version=VERSION, made_by=made_by, verify=verify)
         return cls(path, facts)
 
     @property

@@ -19,7 +19,8 @@ def thumbnails(groups: pl.DataFrame, max_pixels: int) -> pl.DataFrame:
     """Return a picture of every group that is a class of its source: the class's first training image.
 
     Args:
-        groups: columns source and group, each pair once; a group that is no class of the source gets no picture.
+        groups: columns source and group, each pair once; a group that is no class of the source gets no picture, nor
+            does a source of rows without images.
         max_pixels: bound on the image before it is decoded.
 
     Returns:
@@ -31,6 +32,8 @@ def thumbnails(groups: pl.DataFrame, max_pixels: int) -> pl.DataFrame:
     made = [pl.DataFrame(schema=SCHEMA)]
     for (source,), asked in groups.sort("source", "group").group_by(["source"], maintain_order=True):
         dataset = Dataset.open(str(source))
+        if not dataset.has_images:
+            continue
         rows = dataset.rows.filter(pl.col("split") == "train").unique("label", keep="first", maintain_order=True)
         firsts = dict(
             rows.filter(pl.col("label").is_in(asked["group"].to_list())).sort("label").select("label", "id").iter_rows()
