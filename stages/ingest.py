@@ -88,7 +88,8 @@ def main(settings: Params, name: str) -> None:
             folder, kind="dataset", version=VERSION, inputs={"source": shards.source_key}, source_kind=known[name].kind,
             classes=classes, images=len(rows), quarantined=len(quarantine), **facts,
         )  # fmt: skip
-    print(f"{name}: {len(rows):,} images, {len(classes)} classes, {len(quarantine):,} quarantined")
+    what = "rows" if isinstance(source, Labels) else "images"
+    print(f"{name}: {len(rows):,} {what}, {len(classes)} classes, {len(quarantine):,} quarantined")
     for reason, number in _frequent(shards.quarantine):
         print(f"{name}: quarantined {number:,}: {reason}", file=sys.stderr)
 
