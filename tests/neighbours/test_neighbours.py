@@ -63,7 +63,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, lis
     assert main(list(arguments)) == 0
     page = Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link", page)
-    cards = re.findall(r"<li>.*?<span>([\d.]+)</span>.*?<small>([^<]*)</small></figcaption>", page)
+    cards = re.findall(r"<li>.*?</span><span>([\d.]+)</span></b>.*?<small>([^<]*)</small></figcaption>", page)
     return page, [(name, float(distance)) for distance, name in cards]
 
 
