@@ -61,7 +61,7 @@ def digits(project: Path, write_params: Callable[..., Path]) -> Dataset:
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, list[tuple[str, float]]]:
     """Run the command; return the page, and id and distance of what it shows."""
     assert main(list(arguments)) == 0
-    page = Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8")
+    page = Path(capsys.readouterr().out.splitlines()[-1]).read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link", page)
     cards = re.findall(r"<li>.*?</span><span>([\d.]+)</span></b>.*?<small>([^<]*)</small></figcaption>", page)
     return page, [(name, float(distance)) for distance, name in cards]
