@@ -39,9 +39,11 @@ def check(settings: Params) -> None:
         _check_datasets(settings)
         if settings.rank.accuracies is not None:
             path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
-            read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
+            read_accuracies(path, settings.candidates, settings.targets, "params.yaml")
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
+        _check_images(settings)
+        _check_given(settings)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=problem.where, next_step=problem.next_step or EDIT) from None
 
@@ -124,6 +126,49 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
         chosen(encoder.weights, f"{where}.weights")
     if isinstance(encoder.weights, FileWeights):
         _check_weight_file(encoder.weights.file, f"{where}.weights.file")
+
+
+def _check_images(settings: Params) -> None:
+    """Raise InputProblem where something that looks at pixels is asked for on a dataset of rows without images."""
+    from stages.datasets import KINDS
+
+    bare = {name for name, dataset in settings.all_datasets.items() if not KINDS[dataset.kind].images}
+    needed = [
+        (f"encoders.{name}.weights.pretrain", dataset, f"encoder {name!r} would be trained on it")
+        for name, encoder in settings.encoders.items() if isinstance(encoder.weights, PretrainWeights)
+        for dataset in [encoder.weights.pretrain]
+    ]  # fmt: skip
+    for name in settings.encoders:
+        for dataset in settings.datasets_of(name):
+            where = "targets" if dataset in settings.targets else "prune.pairs"
+            needed.append((where, dataset, f"encoder {name!r} looks at images; leave `encoders` to targets that have them"))
+    for index, pair in enumerate(settings.prune.pairs):
+        if pair.encoder is not None:
+            needed += [
+                (f"prune.pairs.{index}.encoder", dataset, f"the proof would train {pair.encoder!r} on it")
+                for dataset in (pair.source, pair.target)
+            ]
+    for where, dataset, why in needed:
+        if dataset in bare:
+            what = f"dataset {dataset!r} holds ids and labels, no images, and {why}"
+            raise InputProblem(what, where=f"params.yaml: {where}", next_step=EDIT)
+
+
+def _check_given(settings: Params) -> None:
+    from stages.given.files import open_files
+    from stages.prune import method_of
+
+    for name, given in settings.features.items():
+        for dataset in settings.datasets_of(name):
+            open_files(given, dataset, f"params.yaml: features.{name}")
+    seen = [pair.surrogate for pair in settings.prune.pairs if pair.surrogate in settings.features]
+    methods = [method for method in settings.prune.methods if method_of(method)[0] == "label_mapping"]
+    if seen and methods:
+        raise InputProblem(
+            f"{methods[0]!r} needs the probabilities of a trained head, and {seen[0]!r} is features computed elsewhere",
+            where="params.yaml: prune.methods",
+            next_step="take it out, or use feature_mapping; then `transferscope check`",
+        )
 
 
 def _check_weight_file(path: Path, where: str) -> None:
