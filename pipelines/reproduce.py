@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect import flow, task
@@ -20,9 +20,11 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipelines import graph, mend, project, summary
 from pipelines.crew import Crew, Outcome
+from pipelines.devices import Slots
 from pipelines.ledger import Ledger
 from stages.errors import Problem
 
+DEVICE_POLL_SECONDS = 0.5  # how soon a device that another run gives back is seen
 MAX_JOBS = 256  # upper bound of the runner's threads; a run starts no more than its own `jobs`
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MAX_JOBS)
 
@@ -87,20 +89,27 @@ def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
             console.print(f"{stage}: {text}", markup=False)
 
     crew = Crew(say, retry_seconds)
+    slots = Slots(ledger.nodes)
 
     @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
     def run_stage(stage: str) -> Outcome:
-        outcome = crew.run(stage)
+        with slots.counted(stage):
+            outcome = crew.run(stage, slots.environment(stage), slots.handles(stage))
         if not outcome.good:
             raise StageFailed(outcome)
         return outcome
 
+    def fits(stage: str) -> bool:
+        return ledger.kept(stage) or slots.take(stage)
+
     futures: dict[str, PrefectFuture[Outcome]] = {}
     ended: SimpleQueue[str] = SimpleQueue()
     running = 0
+    told: str | None = None
     try:
         while True:
-            while running < jobs and (name := ledger.take()) is not None:
+            slots.refused = None
+            while running < jobs and (name := ledger.take(fits)) is not None:
                 if ledger.kept(name):
                     ledger.settle(Outcome(name, "unchanged"))
                     continue
@@ -109,10 +118,17 @@ def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
                 future.add_done_callback(partial(_note, ended, name))
                 futures[name] = future
                 running += 1
-            if not running:
+            if not running and not slots.refused:
                 break
-            name = ended.get()
+            if slots.refused and not running and slots.refused != told:
+                told = slots.refused
+                say(told, "waits for a device that another run holds")
+            try:
+                name = ended.get(timeout=DEVICE_POLL_SECONDS if slots.refused else None)
+            except Empty:
+                continue
             running -= 1
+            slots.give_back(name)
             outcome = _outcome(name, futures[name])
             ledger.settle(outcome)
             if outcome.result != "unchanged":
