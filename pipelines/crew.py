@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from pipelines import graph
 from pipelines.forks import Fork, Forks
 from stages.errors import InputProblem, TryAgain
 
@@ -90,7 +91,7 @@ class Crew:
             environment: variables to set for it.
             hold: file descriptors to keep open until it has ended, even where this process is killed.
         """
-        start = partial(self._forks.start, stage, environment, hold)
+        start = partial(self._forks.start, ["repro", "--single-item", "--", stage], environment, hold)
         started = time.monotonic()
         attempt = 0
         while True:
@@ -104,6 +105,20 @@ class Crew:
             self.say(stage, f"exit code {outcome.code}; trying again" + (f" in {pause:g} s" if pause else ""))
             if self._stopping.wait(pause):
                 return outcome
+
+    def transfer(self, direction: Literal["pull", "push"]) -> None:
+        """Bring data and DVC's run cache from the remote, or there; what the remote does not have yet is made here.
+
+        Raises:
+            InputProblem: no remote is set.
+            TryAgain: DVC failed; the message is DVC's.
+        """
+        graph.require_remote()
+        options = ["--run-cache", "--allow-missing"] if direction == "pull" else ["--run-cache"]
+        code, lines = self._dvc(direction, partial(self._forks.start, [direction, *options]))
+        if code:
+            what = f"dvc {direction} failed: {_dvc_words(lines)}"
+            raise TryAgain(what, next_step=f"`dvc {direction} {' '.join(options)}` shows it; then run again")
 
     def stop(self) -> None:
         """End everything that runs, and start nothing more."""

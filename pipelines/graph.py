@@ -88,6 +88,21 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
         }
 
 
+def require_remote() -> None:
+    """Check that DVC has a remote to pull from and push to.
+
+    Raises:
+        InputProblem: it has none.
+    """
+    from dvc.repo import Repo
+
+    with explained(), Repo(".") as repo:
+        if not repo.config["core"].get("remote"):
+            raise InputProblem(
+                "no remote is set", where="params.yaml: schedule", next_step="dvc remote add --default storage /a/folder"
+            )
+
+
 @contextmanager
 def nothing_running() -> Iterator[None]:
     """Keep every other DVC process of the project from working.

@@ -100,7 +100,8 @@ def _answers(url: str) -> bool:
 def main(port: int, *, scheduler: bool) -> None:
     """Serve Prefect's API on loopback until told to end."""
     children.end_with_parent()
-    # On disk, so that what a killed run held is given back after this server has been started anew.
+    # Leases on disk, so that what a killed run held is given back after this server has been started anew.
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
     import uvicorn
     from prefect.server.api.server import create_app
