@@ -40,6 +40,27 @@ def main() -> None:
 
 
 @app.command()
+def init(
+    images: Annotated[Path, typer.Argument(help="a folder <class>/<image> or {train,test}/<class>/<image>, or parquet")],
+    encoders: Annotated[
+        list[str],
+        typer.Argument(help="timm models, ARCH or ARCH=WEIGHTS: hub, random, or a file below data/raw/weights"),
+    ],
+    name: Annotated[str | None, typer.Option(help="of the dataset; the folder's by default")] = None,
+    layers: Annotated[int, typer.Option(min=0, help="to tap in each encoder beside `pooled`")] = 3,
+) -> None:
+    """Write params.yaml for your images and encoders.
+
+    Every value that changes is printed; the file as it was is kept, and the way back is printed. Comments stay.
+    """
+    from pipelines import start
+
+    project.require()
+    print("\n".join(start.start(images, encoders, name=name, layers=layers)))
+    print("next: transferscope repro")
+
+
+@app.command()
 def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="stages, groups or .dvc files, as of `dvc repro`")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="stages that may run side by side")] = 1,
@@ -136,10 +157,7 @@ def profile(name: Annotated[str, typer.Argument(help="a key of `profiles` in par
     from pipelines import profile as profiles
 
     project.require()
-    changes = profiles.apply(name)
-    print("\n".join(changes) or f"params.yaml holds all values of profile {name} already")
-    if changes:
-        print(f"\nback: cp {profiles.BEFORE} params.yaml, then `dvc repro`, which finds the earlier results in its cache")
+    print("\n".join(profiles.apply(name)) or f"params.yaml holds all values of profile {name} already")
 
 
 @app.command()

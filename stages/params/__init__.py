@@ -48,6 +48,7 @@ __all__ = [
     "explain",
     "load",
     "merged",
+    "parse",
 ]
 
 
@@ -147,18 +148,27 @@ def load(path: Path = PARAMS_FILE) -> Params:
     Raises:
         InputProblem: the file is absent, is not YAML, or says something invalid; one message, the first mistake.
     """
-    next_step = f"edit {path}, then `transferscope check`"
     if not path.is_file():
         raise InputProblem("does not exist", where=str(path), next_step="run this in the project's folder")
+    return parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse(text: str, where: str) -> Params:
+    """Validate the text of a params.yaml, its profiles included; `where` names it in messages.
+
+    Raises:
+        InputProblem: as `load`.
+    """
+    next_step = f"edit {where}, then `transferscope check`"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputProblem(f"is not YAML: {error}", where=str(path), next_step=next_step) from None
+        raise InputProblem(f"is not YAML: {error}", where=where, next_step=next_step) from None
     if not isinstance(content, dict):
-        raise InputProblem("is empty, or not a mapping", where=str(path), next_step=next_step)
-    loaded = _validated(content, str(path), next_step)
+        raise InputProblem("is empty, or not a mapping", where=where, next_step=next_step)
+    loaded = _validated(content, where, next_step)
     for name, changes in loaded.profiles.items():  # a mistake in one is named now, not when an hour's run asks for it
-        _validated(merged(content, changes), f"{path}, profile {name}", next_step)
+        _validated(merged(content, changes), f"{where}, profile {name}", next_step)
     return loaded
 
 
