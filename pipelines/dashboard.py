@@ -23,6 +23,7 @@ class Dashboard:
 
     def leave(self, outcomes: Sequence[Outcome]) -> None:
         """Leave the table of the stages, the recommendations and a link to the report, as far as they exist."""
+        self.progress(sum(outcome.result != "not run" for outcome in outcomes), len(outcomes))
         rows = [{"stage": o.stage, "result": o.result, "seconds": round(o.seconds, 1), "message": o.message} for o in outcomes]
         create_table_artifact(key="stages", table=rows, description=summary.counts(outcomes))
         if tables.result_path("recommendations").is_file():
