@@ -71,12 +71,14 @@ def repro(
 
     As `dvc repro` does, with the same dvc.lock, and independent stages side by side. Without targets: all of dvc.yaml.
     """
-    from pipelines import graph, server, summary
+    from pipelines import graph, mend, server, summary
 
     project.require()
-    with project.one_run():
-        nodes = graph.read(targets)
     console = summary.console()
+    with project.one_run():
+        for done in mend.records():
+            console.print(done, markup=False)
+        nodes = graph.read(targets)
     if not any(node.changed for node in nodes.values()):
         console.print(f"{len(nodes)} stages, all up to date")
         return

@@ -1,10 +1,9 @@
-"""Runs stages through DVC, each as a process, reads the verdict from what DVC says, and tries again where that helps."""
+"""Runs stages through DVC, each in its own process, reads the verdict from what DVC says, tries again where that helps."""
 
 from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipelines import children
+from pipelines.forks import Fork, Forks
 from stages.errors import InputProblem, TryAgain
 
 Result = Literal["ran", "restored", "unchanged", "failed", "not run"]
@@ -77,7 +76,8 @@ class Crew:
     def __init__(self, say: Callable[[str, str], None], retry_seconds: float = 5.0) -> None:
         self.say = say
         self.retry_seconds = retry_seconds
-        self._running: set[subprocess.Popen[str]] = set()
+        self._forks = Forks()
+        self._running: set[Fork] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -102,11 +102,12 @@ class Crew:
         self._stopping.set()
         with self._lock:
             running = list(self._running)
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-        for process in running:
-            children.end(process, GRACE_SECONDS)
+        enders = [threading.Thread(target=fork.end, args=(GRACE_SECONDS,)) for fork in running]
+        for ender in enders:
+            ender.start()
+        for ender in enders:
+            ender.join()
+        self._forks.close()
 
     def _when_free(self, stage: str) -> Outcome:
         """Make one attempt; a path that another DVC process holds is waited for, and is not an attempt."""
@@ -126,23 +127,20 @@ class Crew:
         with self._lock:
             if self._stopping.is_set():
                 return TryAgain.exit_code, ["stopped before it began"]
-            process = children.start("pipelines.one_stage", stage)
-            self._running.add(process)
+            fork = self._forks.start(stage)
+            self._running.add(fork)
         lines: deque[str] = deque(maxlen=KEPT_LINES)
-        reader = threading.Thread(target=self._read, args=(stage, process, lines), daemon=True)
+        reader = threading.Thread(target=self._read, args=(stage, fork, lines), daemon=True)
         reader.start()
-        try:
-            code = process.wait()
-            children.end_group(process)  # a stage whose DVC was killed would go on, and keep the reader waiting
-            reader.join()
-            return code, list(lines)
-        finally:
-            with self._lock:
-                self._running.discard(process)
+        code = fork.wait()
+        assert code is not None
+        reader.join()
+        with self._lock:
+            self._running.discard(fork)
+        return code, list(lines)
 
-    def _read(self, stage: str, process: subprocess.Popen[str], lines: deque[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout as output:
+    def _read(self, stage: str, fork: Fork, lines: deque[str]) -> None:
+        with fork.output as output:
             for line in output:
                 text = line.rstrip()
                 lines.append(text)

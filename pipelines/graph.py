@@ -69,7 +69,7 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
-    with _explained(), Repo(".") as repo, lock_repo(repo):
+    with explained(), Repo(".") as repo, lock_repo(repo):
         chosen = [stage for target in targets or ["dvc.yaml"] for stage in _collect(repo, target)]
         graph = get_active_graph(repo.index.graph)  # edges lead from a stage to what it needs
         order = plan_repro(graph, chosen)
@@ -99,7 +99,7 @@ def nothing_running() -> Iterator[None]:
     from dvc.repo import Repo, lock_repo
     from dvc.rwlock import rwlock
 
-    with _explained(), Repo(".") as repo, lock_repo(repo):
+    with explained(), Repo(".") as repo, lock_repo(repo):
         hardlink = repo.config["core"].get("hardlink_lock", False)
         with rwlock(repo.tmp_dir, repo.fs, "transferscope", [], [repo.root_dir], hardlink):
             yield
@@ -134,7 +134,7 @@ def _record(stage: Any) -> Path:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Turn DVC's exceptions into messages for a person."""
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError

@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from pipelines import graph, project, summary
+from pipelines import graph, mend, project, summary
 from pipelines.crew import Crew, Outcome
 from pipelines.ledger import Ledger
 from stages.errors import Problem
@@ -64,6 +64,8 @@ def reproduce(targets: list[str] | None = None, jobs: int = 1, retry_seconds: fl
     """
     project.require()
     with project.one_run():
+        for done in mend.records():
+            get_run_logger().warning(done)
         ledger = Ledger(graph.read(targets))
         _work_through(ledger, jobs, retry_seconds)
         if deployment.id:
@@ -87,8 +89,8 @@ def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
     crew = Crew(say, retry_seconds)
 
     @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
-    def run_stage(stage: str, kept: bool) -> Outcome:
-        outcome = Outcome(stage, "unchanged") if kept else crew.run(stage)
+    def run_stage(stage: str) -> Outcome:
+        outcome = crew.run(stage)
         if not outcome.good:
             raise StageFailed(outcome)
         return outcome
@@ -99,8 +101,11 @@ def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
     try:
         while True:
             while running < jobs and (name := ledger.take()) is not None:
-                needs = [futures[need] for need in ledger.nodes[name].needs]
-                future = run_stage.submit(name, ledger.kept(name), wait_for=needs, return_state=False)
+                if ledger.kept(name):
+                    ledger.settle(Outcome(name, "unchanged"))
+                    continue
+                needs = [futures[need] for need in ledger.nodes[name].needs if need in futures]
+                future = run_stage.submit(name, wait_for=needs, return_state=False)
                 future.add_done_callback(partial(_note, ended, name))
                 futures[name] = future
                 running += 1
@@ -112,10 +117,8 @@ def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
             ledger.settle(outcome)
             if outcome.result != "unchanged":
                 console.print(summary.line(outcome, len(ledger.outcomes), len(ledger.nodes)))
-    except BaseException:
-        crew.stop()
-        raise
     finally:
+        crew.stop()
         if any(outcome.result != "unchanged" for outcome in ledger.in_order):
             console.print(summary.table(ledger.in_order))
 

@@ -45,7 +45,7 @@ def running(*, scheduler: bool, port: int | None = None) -> Iterator[Callable[[]
         return
     port = _free_port(port or 0)
     url = f"http://{HOST}:{port}/api"
-    process = children.start("pipelines.server", str(port), *([SCHEDULER] if scheduler else []), quiet=True)
+    process = children.start("pipelines.server", str(port), *([SCHEDULER] if scheduler else []))
     os.environ["PREFECT_API_URL"] = url
 
     def wait() -> str:

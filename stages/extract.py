@@ -14,7 +14,7 @@ from stages.errors import InputProblem
 from stages.extraction import Job, extract
 from stages.params import Params
 
-CODE = ("extract.py", "extraction.py", "device.py", "encoders", "datasets/decoding.py")
+CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
 
 
 def datasets_of(settings: Params, name: str) -> list[str]:

@@ -76,7 +76,13 @@ class Dataset:
 
     def images(self, splits: Iterable[Split] = SPLITS) -> Iterator[tuple[str, bytes]]:
         """Yield (id, encoded bytes) of the chosen splits in row order, one shard in memory at a time."""
-        chosen = self.rows.filter(pl.col("split").is_in(list(splits)))
+        yield from self._stream(self.rows.filter(pl.col("split").is_in(list(splits))))
+
+    def images_between(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[str, bytes]]:
+        """Yield (id, encoded bytes) of the rows `start` to `stop` - 1 of each range; other shards are not read."""
+        yield from self._stream(pl.concat([self.rows[:0], *(self.rows[start:stop] for start, stop in ranges)]))
+
+    def _stream(self, chosen: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
         for shard in chosen["shard"].unique().sort():
             wanted = chosen.filter(pl.col("shard") == shard).select("id")
             content = pl.read_parquet(self.path / f"images-{shard:05d}.parquet")

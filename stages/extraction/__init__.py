@@ -1,0 +1,23 @@
+"""The loop behind extract: read, decode, run the encoder and write, all at once, in shards that a killed run keeps."""
+
+from stages.extraction.forward import run_encoder
+from stages.extraction.job import PROBABILITIES, Arrays, Item, Job
+from stages.extraction.pixels import decoded
+from stages.extraction.shards import extract, extract_shards, join_shards, planned, remaining, write_shards
+from stages.extraction.timing import Clock
+
+__all__ = [
+    "PROBABILITIES",
+    "Arrays",
+    "Clock",
+    "Item",
+    "Job",
+    "decoded",
+    "extract",
+    "extract_shards",
+    "join_shards",
+    "planned",
+    "remaining",
+    "run_encoder",
+    "write_shards",
+]
