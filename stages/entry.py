@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -45,11 +46,11 @@ def run(stage: str, body: Body, *, item: str | None = None, argv: list[str] | No
 def execute(stage: str, body: Body, name: str = "") -> int:
     """Run a stage's body under its lock and return the exit code; messages go to standard error."""
     label = f"{stage}@{name}" if name else stage
-    _die_with_parent()
+    die_with_parent()
     started = time.perf_counter()
     try:
         settings = params.load()
-        _limit_threads(settings.run.threads)
+        limit_threads(settings.run.threads)
         with atomic.lock(Path("stage") / label):
             body(settings, name)
     except Problem as problem:
@@ -75,7 +76,7 @@ def _keep_time(label: str, seconds: float) -> None:
     (TIMINGS / f"{label}.json").write_text(json.dumps(line) + "\n", encoding="utf-8")
 
 
-def keep_rate(stage: str, facts: dict[str, str | float]) -> None:
+def keep_rate(stage: str, facts: dict[str, Any]) -> None:
     """Add one line to `data/timings/<stage>.jsonl`, with the time of day, for comparison with other runs."""
     TIMINGS.mkdir(parents=True, exist_ok=True)
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
@@ -90,7 +91,7 @@ def _peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
     """Give BLAS and torch the same number of threads everywhere: the order of their sums depends on it."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = str(threads)
@@ -107,7 +108,7 @@ def _limit_threads(threads: int) -> None:
             torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, ask to be killed when the DVC that started this stage dies, so that no orphan goes on writing."""
     if not sys.platform.startswith("linux"):
         return

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from stages import entry
 from stages.artifacts import atomic, features, manifest, store
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
-from stages.device import pick_device
-from stages.encoders import GRID, Preprocess, Tapped, load
+from stages.encoders import GRID, load
 from stages.errors import InputProblem
-from stages.extraction import Clock, Job, chosen_batch, extract
+from stages.extraction import Clock, Writer, extract, job_for, on_devices, pick_devices
 from stages.params import Encoder, Params
 
-PIXELS_CODE = ("extraction/pixels.py", "encoders/preprocess.py", "datasets/decoding.py")
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
-
-
-def datasets_of(settings: Params, name: str) -> list[str]:
-    """Return the datasets an encoder is needed on: every target, and both sides of the pairs it is a pruning surrogate for."""
-    pairs = [pair for pair in settings.prune.pairs if pair.surrogate == name]
-    sides = [dataset for pair in pairs for dataset in (pair.source, pair.target)]
-    return list(dict.fromkeys([*settings.targets, *sides]))
 
 
 def main(settings: Params, name: str) -> None:
@@ -34,46 +26,41 @@ def main(settings: Params, name: str) -> None:
     """
     encoder = settings.encoder(name)
     model, card = load(name)
-    tapped = Tapped(model, encoder.layers, encoder.grids)
-    device = pick_device(settings.run)
-    layout = settings.extract.channels_last
-    asked = settings.extract.batch_size
-    batch_size = chosen_batch(tapped, card.input_size, device) if asked == "auto" else asked
+    devices = pick_devices(settings.run, settings.extract.devices)
+    kind = devices[0].partition(":")[0]
     with atomic.new_folder(features.FEATURES / name) as folder:
-        for dataset_name in datasets_of(settings, name):
+        for dataset_name in settings.datasets_of(name):
             dataset = Dataset.open(dataset_name)
             if dataset.rows.is_empty():
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
             unit = {
                 "card": card.what_matters(), "probabilities": bool(card.classes), "dataset": dataset.identity,
                 "layers": encoder.layers, "grids": encoder.grids,
-                "extract": settings.extract.model_dump(exclude={"predecode"}),  # no byte depends on it
-                "precision": settings.run.precision, "device": device.type,
+                "extract": settings.extract.what_matters(), "precision": settings.run.precision, "device": kind,
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
-            job = Job(
-                tapped, Preprocess.of(card), device, settings.run.precision, batch_size,
-                settings.extract.shard_images, settings.extract.dtype, settings.run.decoding_workers,
-                settings.ingest.max_pixels, keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
-                channels_last=device.type == "cuda" if layout == "auto" else layout,
-                kept_pixels=_kept_pixels(card, dataset) if settings.extract.predecode else None,
-            )  # fmt: skip
-            clock = Clock()
+            job, clock = job_for(settings, name, dataset_name, devices[0], loaded=(model, card)), Clock()
             with atomic.lock(work):  # two names for the same weights share it
-                joined = extract(job, dataset, work, clock)
+                joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
             if clock.images:
                 entry.keep_rate("extract", {
-                    "encoder": name, "dataset": dataset_name, "device": device.type, "batch_size": batch_size,
+                    "encoder": name, "dataset": dataset_name, "devices": devices, "batch_size": job.batch_size,
                     "threads": settings.run.threads, "workers": settings.run.decoding_workers, **clock.facts(),
                 })  # fmt: skip
 
 
-def _kept_pixels(card: Card, dataset: Dataset) -> Path:
-    """Return the store's folder of one dataset's pixels, decoded, resized and cropped as a card wants them."""
-    made_from = {"dataset": dataset.identity, "size": card.input_size, "by": card.interpolation, "crop": card.crop_pct}
-    return store.folder("pixels", store.key(made_from, PIXELS_CODE))
+def writer(settings: Params, name: str, dataset: str, devices: list[str], work: Path) -> Writer | None:
+    """Return what writes the shards elsewhere, on a cluster or on several devices; None where this process does it itself."""
+    build = partial(job_for, settings, name, dataset)
+    if settings.extract.ray is not None:
+        from stages.extraction.on_ray import on_ray
+
+        return partial(on_ray, build, settings.extract.ray, devices[0].partition(":")[0], dataset, work, settings.run.threads)
+    if len(devices) > 1:
+        return partial(on_devices, build, devices, dataset, work, settings.run.threads)
+    return None
 
 
 def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, encoder: Encoder, dtype: str) -> None:

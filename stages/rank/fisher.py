@@ -58,10 +58,9 @@ def width(statistics: Statistics) -> int:
     return len(statistics.spectrum.values) if statistics.spectrum.left is not None else statistics.d
 
 
-def turned(statistics: Statistics, directions: Float) -> Float:
-    """Return directions [k, t] on the principal axes in the coordinates of `rows` [w, t]."""
-    right = statistics.spectrum.right
-    return directions if statistics.spectrum.left is not None or right is None else np.asarray(right @ directions)
+def centres(statistics: Statistics) -> Float:
+    """Return the class means [C, w] in the coordinates of `rows`, the overall mean being 0."""
+    return means(statistics) if statistics.spectrum.left is not None else statistics.class_means
 
 
 def means(statistics: Statistics) -> Float:
@@ -81,7 +80,7 @@ def largest_within(variances: Float, weighted: Float) -> float:
     return float(eigsh(within, k=1, which="LA", v0=np.ones(len(variances)), return_eigenvectors=False)[0])
 
 
-def solve_within(variances: Float, weighted: Float, shrinkage: float, ridge: float, targets: Float) -> Float:
+def solve_on_axes(variances: Float, weighted: Float, shrinkage: float, ridge: float, targets: Float) -> Float:
     """Return ((1 - shrinkage) (diag(variances) - weighted' weighted) + ridge I)^-1 targets [k, t]; Woodbury's identity."""
     inverse = 1 / ((1 - shrinkage) * variances + ridge)
     scaled = np.sqrt(1 - shrinkage) * weighted  # (C, k)
@@ -94,25 +93,36 @@ def solve_within(variances: Float, weighted: Float, shrinkage: float, ridge: flo
     return np.asarray(first + inverse[:, None] * (scaled.T @ correction))
 
 
-def ridge(statistics: Statistics, shrinkage: float, within: float) -> float:
+def within(statistics: Statistics, shrinkage: float, ridge: float, n: int) -> Float:
+    """Return (1 - shrinkage) W / n + ridge I [d, d] for the scatter W inside the classes, by its lower triangle; n > d."""
+    weighted = np.sqrt(statistics.counts)[:, None] * statistics.class_means  # (C, d)
+    found = scipy.linalg.blas.dsyrk(-1.0, weighted.T, beta=1.0, c=statistics.scatter, lower=True)
+    found *= (1 - shrinkage) / n
+    found[np.diag_indices(statistics.d)] += ridge
+    return np.asarray(found)
+
+
+def ridge(statistics: Statistics, shrinkage: float, inside: float) -> float:
     """Return lam tr(W) / d, or what rounding leaves of it where there is next to no variance inside the classes."""
-    return max(shrinkage * within / statistics.d, ROUNDING * float(statistics.spectrum.values[0]) / statistics.n)
+    return max(shrinkage * inside / statistics.d, ROUNDING * float(statistics.spectrum.values[0]) / statistics.n)
 
 
 def first_fit(statistics: Statistics) -> Fit:
     """Fit and apply the discriminant to the features as they are; they are not constant."""
     spectrum, prior = statistics.spectrum, shares(statistics)
-    centres = means(statistics)  # (C, k)
     variances = spectrum.values / statistics.n
-    weighted = np.sqrt(prior)[:, None] * centres
-    within = max(float(variances.sum() - (weighted**2).sum()), 0.0)
+    weighted = np.sqrt(prior)[:, None] * means(statistics)  # (C, k)
+    inside = max(float(variances.sum() - (weighted**2).sum()), 0.0)
     shrinkage = max(float(np.exp(-STRENGTH * max(largest_within(variances, weighted), 0.0))), LEAST)
-    coefficients = solve_within(variances, weighted, shrinkage, ridge(statistics, shrinkage, within), centres.T)  # (k, C)
-    offsets = np.log(prior) - np.einsum("ck,kc->c", centres, coefficients) / 2
-    directions = turned(statistics, coefficients)
+    added, middles = ridge(statistics, shrinkage, inside), centres(statistics)  # (C, w)
+    if spectrum.left is not None:
+        coefficients = solve_on_axes(variances, weighted, shrinkage, added, middles.T)  # (w, C)
+    else:
+        coefficients = solve_symmetric(within(statistics, shrinkage, added, statistics.n), middles.T)
+    offsets = np.log(prior) - np.einsum("cw,wc->c", middles, coefficients) / 2
     true, softened = np.empty(statistics.n), np.empty(statistics.n)
     for block, values in rows(statistics):
-        posterior = softmax(values @ directions + offsets)
+        posterior = softmax(values @ coefficients + offsets)
         own = posterior[np.arange(len(posterior)), statistics.labels[block]]
         true[block] = own
         softened[block] = np.exp(own) / np.exp(posterior).sum(axis=1)
@@ -127,9 +137,9 @@ def saturation(statistics: Statistics) -> str | None:
     return None
 
 
-def solve_symmetric(upper: Float, targets: Float) -> Float:
-    """Return X of S X = targets [w, t] for a symmetric S given by its upper triangle, near singular ones included."""
-    _, found, failed = scipy.linalg.lapack.dposv(upper, targets)
+def solve_symmetric(lower: Float, targets: Float) -> Float:
+    """Return X of S X = targets [w, t] for a symmetric S given by its lower triangle, near singular ones included."""
+    _, found, failed = scipy.linalg.lapack.dposv(lower, targets, lower=1)
     if failed:  # rounding has left an eigenvalue under 0
-        found = scipy.linalg.lapack.dsysv(upper, targets)[2]
+        found = scipy.linalg.lapack.dsysv(lower, targets, lower=1)[2]
     return np.asarray(found)

@@ -17,6 +17,7 @@ K = 5
 SPARE = 8  # candidates beyond k that a search in float32 hands on to float64
 LONGEST = 1e37  # squared length beyond which four of them leave float32
 BLOCK_DISTANCES = 1 << 21  # distances held at once: 16 MiB in float64
+TILE = 2048  # samples whose products with as many others are held at once: 16 MiB in float32
 
 Indices = NDArray[np.int64]
 
@@ -39,31 +40,36 @@ def neighbours(statistics: Statistics, k: int) -> Indices:
 
 
 def _in_single(statistics: Statistics, k: int) -> tuple[Indices, NDArray[np.bool_]]:
-    """Return the k nearest [n, k] of the k + SPARE best in float32, and for which samples that is sure [n]."""
+    """Return the k nearest [n, k] of the k + SPARE + 1 best in float32, and for which samples that is sure [n]."""
+    from stages.rank import euclidean  # numba, half a second that readers of the registry need not pay
+
     n, d = statistics.n, statistics.d
-    rows = np.concatenate([block.astype(np.float32) for _, block in statistics.blocks()])  # (n, d)
-    lengths = np.sqrt(statistics.squared_norms)
-    squares = statistics.squared_norms.astype(np.float32)
-    size = max(1, BLOCK_DISTANCES // max(n, (k + SPARE) * d))
+    squares = statistics.squared_norms
+    candidates = euclidean.Candidates(squares.astype(np.float32), k + SPARE + 1)
+
+    def centred(start: int) -> NDArray[np.float32]:
+        rows = statistics.raw(np.arange(start, min(start + TILE, n)))
+        return np.subtract(rows, statistics.mean, dtype=np.float64).astype(np.float32)
+
+    for first in range(0, n, TILE):
+        rows = centred(first)  # (<= TILE, d)
+        for start in range(first, n, TILE):
+            others = rows if start == first else centred(start)
+            candidates.see(scipy.linalg.blas.sgemm(-2.0, others.T, rows.T, trans_a=True).T, first, start)
+    lengths = np.sqrt(squares)
     found, certain = np.empty((n, k), dtype=np.int64), np.empty(n, dtype=bool)
+    size = max(1, BLOCK_DISTANCES // ((k + SPARE) * d))
     for start in range(0, n, size):
-        block = np.arange(start, min(start + size, n))
-        distances = scipy.linalg.blas.sgemm(-2.0, rows.T, rows[block].T, trans_a=True).T  # (<= size, n), less |row|^2
-        distances += squares
-        distances[np.arange(len(block)), block] = np.inf
-        candidates = np.argpartition(distances, k + SPARE, axis=1)[:, : k + SPARE + 1]
-        approximate = np.take_along_axis(distances, candidates, axis=1)
-        last = approximate.argmax(axis=1)[:, None]  # whatever was not picked is at least this far, by the same rounding
-        own = statistics.squared_norms[block]
-        beyond = np.take_along_axis(approximate, last, axis=1)[:, 0] + own
-        others = statistics.raw(candidates.ravel()).reshape(*candidates.shape, d)
-        apart = np.subtract(others, statistics.raw(block)[:, None], dtype=np.float64)
-        exact = np.einsum("bcd,bcd->bc", apart, apart)
-        order = np.argsort(exact, axis=1, kind="stable")[:, :k]
-        found[block] = np.take_along_axis(candidates, order, axis=1)
+        block = slice(start, start + size)
+        who = candidates.who[block]
+        apart = euclidean.exact(statistics.raw(np.arange(n)[block]), statistics.raw(who.ravel()).reshape(*who.shape, d))
+        order = np.argsort(apart, axis=1, kind="stable")[:, :k]
+        found[block] = np.take_along_axis(who, order, axis=1)
+        # Whatever was not picked is at least as far as the last that was, by the same rounding.
+        beyond = candidates.distances[block, -1] + squares[block]
         # Rounding of a sum of d products of rounded rows, at its worst (Higham, Accuracy and Stability, 3.1).
         rounding = (d + 4) * 2.0**-24 * (lengths[block] + lengths.max()) ** 2
-        certain[block] = exact[np.arange(len(block)), order[:, -1]] < beyond - rounding
+        certain[block] = np.take_along_axis(apart, order[:, -1:], axis=1)[:, 0] < beyond - rounding
     return found, certain
 
 

@@ -45,33 +45,29 @@ def shrinkage(statistics: Statistics, centres: Float) -> tuple[float, float]:
 def _inverse(statistics: Statistics, a: float, ridge: float) -> tuple[Callable[[Float], Float], Callable[[Float], Float]]:
     """Return v [w, t] -> A^-1 v, and rows r [m, w] -> r' A^-1 r [m], for A = (1 - a) W / (n - 1) + ridge I."""
     spectrum, n = statistics.spectrum, statistics.n
-    weighted = np.sqrt(statistics.counts / (n - 1))[:, None] * fisher.means(statistics)  # (C, k)
-    if spectrum.right is None:
+    if spectrum.left is not None:
         variances = spectrum.values / (n - 1)
+        weighted = np.sqrt(statistics.counts / (n - 1))[:, None] * fisher.means(statistics)  # (C, k)
 
         def solve(targets: Float) -> Float:
-            return fisher.solve_within(variances, weighted, a, ridge, targets)
+            return fisher.solve_on_axes(variances, weighted, a, ridge, targets)
 
         return solve, lambda rows: np.einsum("mw,wm->m", rows, solve(rows.T))
-    axes = spectrum.right * np.sqrt(spectrum.values / (n - 1))  # (d, k)
-    within = statistics.gram([np.ascontiguousarray(axes.T)], statistics.d)
-    means = fisher.turned(statistics, weighted.T)  # (d, C)
-    within -= means @ means.T
-    within *= 1 - a
-    within[np.diag_indices(statistics.d)] += ridge
-    factor = scipy.linalg.cholesky(within, lower=False, overwrite_a=True, check_finite=False)  # A = factor' factor
+    factor = scipy.linalg.cholesky(  # A = factor factor'
+        fisher.within(statistics, a, ridge, n - 1), lower=True, overwrite_a=True, check_finite=False
+    )
 
     def lengths(rows: Float) -> Float:
-        half = scipy.linalg.blas.dtrsm(1.0, factor, rows.T, trans_a=True)  # (w, m)
+        half = scipy.linalg.blas.dtrsm(1.0, factor, rows.T, lower=1)  # (w, m)
         return np.asarray(np.einsum("wm,wm->m", half, half))
 
-    return lambda targets: np.asarray(scipy.linalg.cho_solve((factor, False), targets)), lengths
+    return lambda targets: np.asarray(scipy.linalg.cho_solve((factor, True), targets)), lengths
 
 
 def hits(statistics: Statistics) -> tuple[int, float]:
     """Return how many samples are told right by the others, and the shrinkage; the features are not constant."""
     n, counts = statistics.n, statistics.counts.astype(np.float64)
-    centres = fisher.turned(statistics, fisher.means(statistics).T).T  # (C, w)
+    centres = fisher.centres(statistics)  # (C, w)
     a, trace = shrinkage(statistics, centres)
     ridge = max(a * trace / statistics.d, FLOOR * float(statistics.spectrum.values[0]) / n)
     solve, lengths = _inverse(statistics, a, ridge)

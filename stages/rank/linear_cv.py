@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.rank import softmax_regression
 from stages.rank.metric import Finding, Metric, joined
-from stages.rank.sampling import evenly, on_axes, said
+from stages.rank.sampling import evenly, on_own_axes, said
 from stages.rank.statistics import Statistics
 
 FOLDS = 5
@@ -42,7 +42,7 @@ def _measure(statistics: Statistics) -> Finding:
     labels = statistics.labels[chosen]
     if len(np.unique(labels)) < 2 or singles == statistics.n_classes:
         return None, joined("no class has two samples", lonely)
-    rows = on_axes(statistics, chosen)
+    rows = on_own_axes(statistics, chosen)
     rows /= np.sqrt(float(statistics.spectrum.values.sum()) / statistics.n / statistics.d)
     fold = folds(labels, statistics.squared_norms[chosen])
     right, unfinished = 0, 0

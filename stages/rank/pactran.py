@@ -18,7 +18,7 @@ import numpy as np
 from stages.rank import softmax_regression
 from stages.rank.fisher import softmax
 from stages.rank.metric import Finding, Metric, joined
-from stages.rank.sampling import evenly, on_axes, said
+from stages.rank.sampling import evenly, on_own_axes, said
 from stages.rank.statistics import Statistics
 
 VARIANCE = 100.0  # of the prior, times d
@@ -36,7 +36,7 @@ def _measure(statistics: Statistics) -> Finding:
         loss, curvature = -float((shares * np.log(shares)).sum()), float((shares * (1 - shares)).sum())
         warning: str | None = "the features are constant"
     else:
-        rows = on_axes(statistics, chosen)
+        rows = on_own_axes(statistics, chosen)
         found = softmax_regression.fit(rows, labels, classes, np.full(rows.shape[1], 1 / n), TOLERANCE)
         probabilities = softmax(rows @ found.weights + found.offsets)
         uncertain = (probabilities * (1 - probabilities)).sum(axis=1)

@@ -27,13 +27,15 @@ PLACES = 12  # decimals to which distances count: copies are equally far apart w
 
 def spearman_of_two_groups(low: Float, high: Float) -> float | None:
     """Return Spearman's correlation of values with belonging to `high`; None where all values are equal."""
-    values = np.sort(np.concatenate([low, high]))
+    values = np.concatenate([low, high])
+    values.sort()
     count = len(values)
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    ties = np.diff(np.append(starts, count)).astype(np.float64)
-    variance = (float(count) ** 2 - 1) / 12 - float((ties**3 - ties).sum()) / 12 / count
-    if len(starts) == 1:
+    again = np.flatnonzero(values[1:] == values[:-1])  # few, where there are many values
+    if len(again) == count - 1:
         return None
+    runs = np.split(again, np.flatnonzero(np.diff(again) > 1) + 1)
+    ties = np.array([len(run) + 1 for run in runs if len(run)], dtype=np.float64)
+    variance = (float(count) ** 2 - 1) / 12 - float((ties**3 - ties).sum()) / 12 / count
     found = np.sort(low)
     ranks = (np.searchsorted(values, found, "left") + np.searchsorted(values, found, "right") + 1) / 2
     share = len(low) / count
@@ -67,7 +69,10 @@ def _measure(statistics: Statistics) -> Finding:
         own = rows[start:end]
         same.append((own @ own.T)[np.triu_indices(end - start, 1)])
         other.append((own @ rows[end:].T).ravel())
-    near, far = (np.round(1 - np.concatenate(part), PLACES) for part in (same, other))
+    near, far = np.concatenate(same), np.concatenate(other)
+    for part in (near, far):
+        np.subtract(1, part, out=part)
+        np.round(part, PLACES, out=part)
     if not len(near):
         return None, "no class has two samples: there are no pairs of one class"
     value = spearman_of_two_groups(near, far)

@@ -16,16 +16,23 @@ def evenly(statistics: Statistics, most: int) -> NDArray[np.int64]:
     return np.sort(order[(2 * np.arange(most) + 1) * statistics.n // (2 * most)])
 
 
-def on_axes(statistics: Statistics, chosen: NDArray[np.int64], dimensions: int | None = None) -> Float:
-    """Return chosen rows on the first principal axes of all [m, min(dimensions, k)], all k of them for None, centred."""
+def on_axes(statistics: Statistics, chosen: NDArray[np.int64], dimensions: int) -> Float:
+    """Return chosen rows on the first principal axes of all rows [m, min(dimensions, k)], centred."""
     spectrum = statistics.spectrum
-    kept = len(spectrum.values) if dimensions is None else min(dimensions, len(spectrum.values))
+    kept = min(dimensions, len(spectrum.values))
     if spectrum.left is not None:
         rows = spectrum.left[chosen, :kept] * np.sqrt(spectrum.values[:kept])
     else:
-        assert spectrum.right is not None
-        rows = np.subtract(statistics.raw(chosen), statistics.mean, dtype=np.float64) @ spectrum.right[:, :kept]
+        rows = np.subtract(statistics.raw(chosen), statistics.mean, dtype=np.float64) @ statistics.axes(kept)
     return np.asarray(rows - rows.mean(axis=0))
+
+
+def on_own_axes(statistics: Statistics, chosen: NDArray[np.int64]) -> Float:
+    """Return chosen rows on all principal axes of their own [m, k], centred; m rows span at most m - 1 of them."""
+    part = statistics
+    if len(chosen) < statistics.n:
+        part = Statistics(statistics.raw(chosen), statistics.labels[chosen], accelerator=statistics.accelerator)
+    return part.principal(part.d)
 
 
 def said(statistics: Statistics, chosen: NDArray[np.int64]) -> str | None:

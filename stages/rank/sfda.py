@@ -23,7 +23,7 @@ CERTAIN = 1e-9
 
 def _refit(statistics: Statistics, fit: fisher.Fit) -> float:
     labels, counts, prior = statistics.labels, statistics.counts, fisher.shares(statistics)
-    centres = fisher.turned(statistics, fisher.means(statistics).T).T  # (C, w)
+    centres = fisher.centres(statistics)  # (C, w)
     others = (centres.sum(axis=0) - centres) / (statistics.n_classes - 1)
     kept = fit.softened
     sums = np.zeros_like(centres)
@@ -34,22 +34,26 @@ def _refit(statistics: Statistics, fit: fisher.Fit) -> float:
     left_out = np.bincount(labels, 1 - kept)
     mixed_centres = (sums + left_out[:, None] * others) / counts[:, None]
 
-    def mixed(block: slice, values: Float) -> Float:
-        return np.asarray(values * kept[block, None] + (1 - kept[block, None]) * others[labels[block]])
+    shift = others - mixed_centres
+
+    def residuals(block: slice, values: Float) -> Float:  # x~ less its class's mean
+        values -= others[labels[block]]
+        values *= kept[block, None]
+        values += shift[labels[block]]
+        return values
 
     width = fisher.width(statistics)
-    scatter = statistics.gram(
-        (mixed(block, values) - mixed_centres[labels[block]] for block, values in fisher.rows(statistics)), width
-    )
+    scatter = statistics.gram((residuals(block, values) for block, values in fisher.rows(statistics)), width)
     diagonal = np.diag_indices(width)
     within = float(scatter[diagonal].sum()) / statistics.n
     scatter *= (1 - fit.shrinkage) / statistics.n
     scatter[diagonal] += fisher.ridge(statistics, fit.shrinkage, within)
     coefficients = fisher.solve_symmetric(scatter, mixed_centres.T)  # (w, C)
     offsets = np.log(prior) - np.einsum("cw,wc->c", mixed_centres, coefficients) / 2
-    total = 0.0
+    toward, total = others @ coefficients, 0.0
     for block, values in fisher.rows(statistics):
-        posterior = fisher.softmax(mixed(block, values) @ coefficients + offsets)
+        q = kept[block, None]
+        posterior = fisher.softmax(q * (values @ coefficients) + (1 - q) * toward[labels[block]] + offsets)
         total += float(posterior[np.arange(len(posterior)), labels[block]].sum())
     return total / statistics.n
 

@@ -19,6 +19,7 @@ from stages.errors import InputProblem
 
 if TYPE_CHECKING:
     from stages.rank.accelerator import Accelerator
+    from stages.rank.eigen import Eigen
 
 LARGEST = float(np.finfo(np.float32).max)  # fourth powers of what float32 can hold stay within float64
 SMALLEST = 1e-75  # and those of smaller differences vanish
@@ -41,15 +42,14 @@ def as_numpy(values: Any) -> Array:
 class Spectrum:
     """The centred features X = F - mean in the basis of their principal axes; k is their numerical rank.
 
-    X = U diag(sqrt(values)) V'. The N x N route (n <= d) knows U, the D x D route knows V; neither shows outside.
+    X = U diag(sqrt(values)) V'. The N x N route (n <= d) knows U; the D x D route knows V where `Statistics` is asked for it.
     """
 
     values: Float  # [k] eigenvalues of X'X, descending, all positive
     mean: Float  # [k] V' mean
     mean_outside: float  # squared length of the part of the mean outside the span of V
     class_sums: Float  # [k, C] V' X' onehot
-    left: Float | None  # U [n, k]
-    right: Float | None  # V [d, k]
+    left: Float | None  # U [n, k], where n <= d
 
 
 class Statistics:
@@ -102,6 +102,7 @@ class Statistics:
         self.classes, positions = np.unique(classes, return_inverse=True)
         self.labels: NDArray[np.int64] = positions.astype(np.int64)
         self.counts: NDArray[np.int64] = np.bincount(self.labels).astype(np.int64)
+        self._axes: Float | None = None
         self._shared: dict[Callable[[Statistics], Any], Any] = {}
         _refuse_endless(self._raw_blocks(), "feature values", self.n * self.d)
         self.n_source_classes: int | None = None
@@ -174,9 +175,41 @@ class Statistics:
         return np.asarray(first + left_over / self.n)
 
     @cached_property
+    def _moments(self) -> tuple[Float, Float, Float | None]:
+        """Return the squared norms [n], class sums [C, d] and, where n > d, the scatter [d, d]: one pass, one centring."""
+        norms, sums = np.empty(self.n), np.zeros((self.n_classes, self.d))
+
+        def seen() -> Iterator[Float]:
+            for rows, block in self.blocks():
+                np.einsum("nd,nd->n", block, block, out=norms[rows])
+                onehot = np.zeros((len(block), self.n_classes))
+                onehot[np.arange(len(block)), self.labels[rows]] = 1
+                sums[:] += onehot.T @ block
+                yield block
+
+        if self.n > self.d:
+            scatter = self.gram(seen(), self.d)
+            return norms, sums, scatter
+        for _ in seen():
+            pass
+        return norms, sums, None
+
+    @property
     def squared_norms(self) -> Float:
         """Return the squared lengths of the centred rows [n]."""
-        return np.concatenate([np.einsum("nd,nd->n", block, block) for _, block in self.blocks()])
+        return self._moments[0]
+
+    @property
+    def class_means(self) -> Float:
+        """Return the means of the classes' centred rows [C, d]."""
+        return self._moments[1] / self.counts[:, None]
+
+    @property
+    def scatter(self) -> Float:
+        """Return X'X [d, d] of the centred rows, of which the lower triangle counts; n is above d."""
+        scatter = self._moments[2]
+        assert scatter is not None, "with n <= d there is the N x N route"
+        return scatter
 
     @cached_property
     def constant(self) -> bool:
@@ -187,26 +220,45 @@ class Statistics:
         return all(bool((np.abs(block - start) <= SMALLEST).all()) for block in (first, *(block for _, block in blocks)))
 
     @cached_property
+    def _eigen(self) -> Eigen:
+        """Return what decomposes the smaller of X'X and XX'."""
+        if self.n > self.d:
+            gram = self.scatter.copy(order="F")
+        else:
+            centred = np.concatenate([block for _, block in self.blocks()])  # (n, d)
+            gram = self.gram([centred.T], self.n)
+        from stages.rank import eigen  # numba, half a second that readers of the registry need not pay
+
+        if self.accelerator:
+            return eigen.Dense(*self.accelerator.eigh(gram))
+        if self.n > self.d:
+            return eigen.Tridiagonal(gram)
+        return eigen.Dense(*scipy.linalg.eigh(gram, lower=True, driver="evd", overwrite_a=True, check_finite=False))
+
+    @cached_property
     def spectrum(self) -> Spectrum:
         """Return the eigendecomposition of the centred features, from the smaller of X'X and XX'."""
+        if self.constant:  # rounding of the mean would leave a spectrum of noise
+            return Spectrum(np.zeros(0), np.zeros(0), float(self.mean @ self.mean), np.zeros((0, self.n_classes)), None)
+        sums = self._moments[1].T  # (d, C)
+        if self.n > self.d:
+            values, turned = self._eigen.spectral(np.column_stack([self.mean, sums]))
+            kept = self._rank(values)
+            mean = np.ascontiguousarray(turned[:kept, 0])
+            return Spectrum(values[:kept], mean, self._outside(mean), np.ascontiguousarray(turned[:kept, 1:]), None)
         onehot = np.zeros((self.n, self.n_classes))
         onehot[np.arange(self.n), self.labels] = 1
-        if self.constant:  # rounding of the mean would leave a spectrum of noise
-            nothing = np.zeros((0, self.n_classes))
-            return Spectrum(np.zeros(0), np.zeros(0), float(self.mean @ self.mean), nothing, None, np.zeros((self.d, 0)))
-        if self.n <= self.d:
-            centred = np.concatenate([block for _, block in self.blocks()])  # (n, d)
-            values, left = self._decompose(self.gram([centred.T], self.n))
-            roots = np.sqrt(values)
-            mean = left.T @ (centred @ self.mean) / roots
-            outside = self._outside(mean)
-            return Spectrum(values, mean, outside, roots[:, None] * (left.T @ onehot), left, None)
-        sums = np.zeros((self.d, self.n_classes))
-        for rows, block in self.blocks():
-            sums += block.T @ onehot[rows]
-        values, right = self._decompose(self.gram((block for _, block in self.blocks()), self.d))
-        mean = right.T @ self.mean
-        return Spectrum(values, mean, self._outside(mean), right.T @ sums, None, right)
+        along = np.concatenate([block @ self.mean for _, block in self.blocks()])  # (n,) X mean
+        values, turned = self._eigen.spectral(np.column_stack([along, onehot]))
+        kept = self._rank(values)
+        values = np.ascontiguousarray(values[:kept])
+        mean, roots = turned[:kept, 0] / np.sqrt(values), np.sqrt(values)[:, None]
+        left = np.ascontiguousarray(self._eigen.leading(kept))
+        return Spectrum(values, mean, self._outside(mean), roots * turned[:kept, 1:], left)
+
+    def _rank(self, values: Float) -> int:
+        """Return how many eigenvalues are above rounding; values descending."""
+        return int((values > max(self.n, self.d) * np.finfo(np.float64).eps * values[0]).sum())
 
     def _outside(self, inside: Float) -> float:
         """Return the squared length of the mean outside the span, given its coordinates inside."""
@@ -215,34 +267,32 @@ class Statistics:
         return left_over if left_over > self.d * np.finfo(np.float64).eps * length else 0.0
 
     def gram(self, blocks: Iterable[Float], width: int) -> Float:
-        """Return sum of block' block [width, width] over blocks [., width]; read its upper triangle alone."""
+        """Return sum of block' block [width, width] over blocks [., width]; read its lower triangle alone."""
         if self.accelerator:
             return self.accelerator.gram(blocks, width)
         total = np.zeros((width, width), order="F")
-        for block in blocks:  # half the work of a product: dsyrk fills the upper triangle
-            total = scipy.linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=total, overwrite_c=True)
+        for block in blocks:  # half the work of a product: dsyrk fills the lower triangle
+            total = scipy.linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=total, lower=True, overwrite_c=True)
         return np.asarray(total)
-
-    def _decompose(self, gram: Float) -> tuple[Float, Float]:
-        """Return the eigenvalues above rounding [k], descending, and their eigenvectors [., k]; `gram` is overwritten."""
-        if self.accelerator:
-            values, vectors = self.accelerator.eigh(gram)
-        else:
-            values, vectors = scipy.linalg.eigh(gram, lower=False, driver="evd", overwrite_a=True, check_finite=False)
-        values, vectors = values[::-1], vectors[:, ::-1]
-        kept = int((values > max(self.n, self.d) * np.finfo(np.float64).eps * values[0]).sum())
-        return np.ascontiguousarray(values[:kept]), np.ascontiguousarray(vectors[:, :kept])
 
     def project(self, targets: Float) -> Float:
         """Return V' X' targets [k, t] for targets [n, t]."""
         spectrum = self.spectrum
         if spectrum.left is not None:
             return np.asarray(np.sqrt(spectrum.values)[:, None] * (spectrum.left.T @ targets))
-        assert spectrum.right is not None
+        if not len(spectrum.values):
+            return np.zeros((0, targets.shape[1]))
         sums = np.zeros((self.d, targets.shape[1]))
         for rows, block in self.blocks():
             sums += block.T @ targets[rows]
-        return np.asarray(spectrum.right.T @ sums)
+        return self._eigen.spectral(sums)[1][: len(spectrum.values)]
+
+    def axes(self, dimensions: int) -> Float:
+        """Return at most the first `dimensions` principal axes [d, min(dimensions, k)]; n is above d."""
+        count = min(dimensions, len(self.spectrum.values))
+        if self._axes is None or self._axes.shape[1] < count:
+            self._axes = self._eigen.leading(count) if count else np.zeros((self.d, 0))
+        return self._axes[:, :count]
 
     def principal(self, dimensions: int) -> Float:
         """Return the centred rows on at most the first `dimensions` principal axes [n, min(dimensions, k)]."""
@@ -250,8 +300,7 @@ class Statistics:
         kept = min(dimensions, len(spectrum.values))
         if spectrum.left is not None:
             return np.asarray(spectrum.left[:, :kept] * np.sqrt(spectrum.values[:kept]))
-        assert spectrum.right is not None
-        axes = spectrum.right[:, :kept]
+        axes = self.axes(kept)
         return np.concatenate([block @ axes for _, block in self.blocks()])
 
 

@@ -21,7 +21,7 @@ def _rate(statistics: Statistics, rows: Float) -> float:
     gram = statistics.gram([smaller], smaller.shape[1])
     gram /= len(rows) * EPSILON
     gram[np.diag_indices_from(gram)] += 1
-    return float(np.log(np.diagonal(scipy.linalg.cholesky(gram, overwrite_a=True, check_finite=False))).sum())
+    return float(np.log(np.diagonal(scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False))).sum())
 
 
 def _measure(statistics: Statistics) -> Finding:

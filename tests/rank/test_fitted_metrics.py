@@ -219,8 +219,8 @@ def test_both_routes_of_lda(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = draw(60, 20, 3, 0.7)
     doubled = np.concatenate([features] * 4, axis=1) / 2  # 80 dimensions that span 20: the n x n route
     wide, tall = Statistics(doubled, labels), Statistics(features, labels)
-    assert wide.spectrum.right is None
-    assert tall.spectrum.right is not None
+    assert wide.spectrum.left is not None
+    assert tall.spectrum.left is None
     monkeypatch.setattr(lda, "shrinkage", lambda statistics, centres: (0.3, 1.0 * statistics.d))
     assert lda.hits(wide)[0] == lda.hits(tall)[0]
 

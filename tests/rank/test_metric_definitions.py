@@ -95,6 +95,8 @@ def evidence(features: NDArray, y: NDArray) -> float:
 
     def minus(point: NDArray) -> float:
         signal, noise = np.exp(point)
+        if signal > 1e11 * noise:  # of rank d to float64: its determinant would be rounding
+            return float("inf")
         covariance = signal * gram / size + noise * np.eye(n)
         determinant = np.linalg.slogdet(covariance)[1]
         return float(y @ np.linalg.solve(covariance, y) + determinant + n * np.log(2 * np.pi)) / 2
