@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
 
 from stages import extract, ingest, params, weights
 from stages.artifacts.features import FeatureSet
@@ -82,3 +85,14 @@ def test_a_real_encoder_is_used_at_its_own_resolution_by_default(photographs: pa
     assert card.input_size == (3, 224, 224)
     assert Preprocess.of(card).channels == 3
     assert not model.training
+    ingest.main(settings, "signs")
+    extract.main(settings, "v1_100")
+    found = FeatureSet.open("v1_100", "signs", verify=True)
+    transform = create_transform(
+        (3, 224, 224), interpolation=card.interpolation, crop_pct=card.crop_pct, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    for row in (0, 57, 119):
+        image = Image.open(Path("data/raw/signs") / found.index["id"][row]).convert("RGB")
+        with torch.inference_mode():
+            expected = model.forward_head(model.forward_features(transform(image)[None]), pre_logits=True)[0].numpy()
+        np.testing.assert_allclose(found.layer("pooled")[row], expected, rtol=1e-3, atol=1e-4)
