@@ -17,7 +17,7 @@ from stages.prune.contract import GroupScores, Matrix, PruneInputs, blocks, requ
 
 # Fewer images and fewer rounds of Lloyd's algorithm than faiss takes by default (25 rounds on 256 images a cluster). On 64,000
 # rows of 512 dimensions in 1,000 clusters, 6 rounds on 32 to 64 images a cluster leave an inertia of all rows 0.3 to 0.6% above
-# that of 10 rounds on all, in 0.4 of the time; scikit-learn's MiniBatchKMeans ends 5% above. All images are assigned in the end.
+# that of 10 rounds on all, in 0.4 of the time; scikit-learn's MiniBatchKMeans ends 5% above. All images are then assigned.
 ITERATIONS = 6
 SAMPLE = 40  # images a cluster that k-means looks at
 
