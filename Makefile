@@ -7,18 +7,19 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help repro full test bench reproducible docs lock
+.PHONY: help install repro full test bench reproducible docs lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
-repro: $(VENV)/installed ## install what is missing, run the whole pipeline, print the answers
-	@test -d .git || git init -q
+install: $(VENV)/installed ## install what is missing into .venv
+	@test -e .git || git init -q
+
+repro: install ## install what is missing, run the whole pipeline, print the answers
 	@dvc repro
 	@transferscope recommend
 
-full: $(VENV)/installed ## the same with the wider grids of profile `full` in params.yaml; hours, not minutes
-	@test -d .git || git init -q
+full: install ## the same with the wider grids of profile `full` in params.yaml; hours, not minutes
 	@transferscope profile full
 	@dvc repro
 	@transferscope recommend

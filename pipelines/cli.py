@@ -14,7 +14,6 @@ from pipelines import project
 from stages.errors import InputProblem, Problem, TryAgain
 
 WIDTH = 100  # columns that a recommendation is wrapped to
-REPORT = Path("data/reports/index.html")
 
 app = typer.Typer(
     help="Which pretrained model, layer, source data, head or source language? Cheap evidence before a fine-tuning run.",
@@ -41,6 +40,27 @@ def main() -> None:
 
 
 @app.command()
+def init(
+    images: Annotated[Path, typer.Argument(help="a folder <class>/<image> or {train,test}/<class>/<image>, or parquet")],
+    encoders: Annotated[
+        list[str],
+        typer.Argument(help="timm models, ARCH or ARCH=WEIGHTS: hub, random, or a file below data/raw/weights"),
+    ],
+    name: Annotated[str | None, typer.Option(help="of the dataset; the folder's by default")] = None,
+    layers: Annotated[int, typer.Option(min=0, help="to tap in each encoder beside `pooled`")] = 3,
+) -> None:
+    """Write params.yaml for your images and encoders.
+
+    Every value that changes is printed; the file as it was is kept, and the way back is printed. Comments stay.
+    """
+    from pipelines import start
+
+    project.require()
+    print("\n".join(start.start(images, encoders, name=name, layers=layers)))
+    print("next: transferscope repro")
+
+
+@app.command()
 def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="stages, groups or .dvc files, as of `dvc repro`")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="stages that may run side by side")] = 1,
@@ -50,12 +70,14 @@ def repro(
 
     As `dvc repro` does, with the same dvc.lock, and independent stages side by side. Without targets: all of dvc.yaml.
     """
-    from pipelines import graph, server, summary
+    from pipelines import graph, mend, server, summary
 
     project.require()
-    with project.one_run():
-        nodes = graph.read(targets)
     console = summary.console()
+    with project.one_run():
+        for done in mend.records():
+            console.print(done, markup=False)
+        nodes = graph.read(targets)
     if not any(node.changed for node in nodes.values()):
         console.print(f"{len(nodes)} stages, all up to date")
         return
@@ -135,10 +157,7 @@ def profile(name: Annotated[str, typer.Argument(help="a key of `profiles` in par
     from pipelines import profile as profiles
 
     project.require()
-    changes = profiles.apply(name)
-    print("\n".join(changes) or f"params.yaml holds all values of profile {name} already")
-    if changes:
-        print(f"\nback: cp {profiles.BEFORE} params.yaml, then `dvc repro`, which finds the earlier results in its cache")
+    print("\n".join(profiles.apply(name)) or f"params.yaml holds all values of profile {name} already")
 
 
 @app.command()
@@ -155,7 +174,7 @@ def recommend(
     width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
     Console(width=width, highlight=False).print(query.recommendations(target, whole=whole or target is not None))
     print()
-    print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
+    print(project.REPORT if project.REPORT.is_file() else f"{project.REPORT} has not been made yet: dvc repro report")
 
 
 @app.command()
@@ -244,6 +263,24 @@ def layers(
 ) -> None:
     """List the layers of a timm model for params.yaml."""
     _stage("encoders", arch)
+
+
+@app.command()
+def neighbours(
+    encoder: Annotated[str, typer.Argument(help="an encoder of params.yaml, or features computed elsewhere")],
+    dataset: Annotated[str, typer.Argument(help="a dataset that it has features of")],
+    image: Annotated[str, typer.Argument(help="an id, or a file of the dataset or elsewhere")],
+    layer: Annotated[str | None, typer.Option(help="by default the one that a linear head is fitted on")] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="how many")] = 24,
+    split: Annotated[str | None, typer.Option(help="look among train, val or test alone")] = None,
+) -> None:
+    """Show the nearest images as a contact sheet.
+
+    Writes one self-contained page and prints where it is. An image that is not in the dataset goes through the encoder.
+    """
+    project.require()
+    options = [*(["--layer", layer] if layer else []), *(["--split", split] if split else []), "--k", str(k)]
+    _stage("neighbours", *options, "--", encoder, dataset, image)
 
 
 @app.command()

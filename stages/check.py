@@ -14,7 +14,7 @@ from stages.artifacts import atomic
 from stages.artifacts.accuracies import accuracy_file, read_accuracies
 from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
-from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, GivenFeatures, Params, PretrainWeights
 
 CHECKED = Path("data/checked.json")
 GRAPH = Path("dvc.yaml")
@@ -39,9 +39,11 @@ def check(settings: Params) -> None:
         _check_datasets(settings)
         if settings.rank.accuracies is not None:
             path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
-            read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
+            read_accuracies(path, settings.candidates, settings.targets, "params.yaml")
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
+        _check_images(settings)
+        _check_given(settings)
         _check_surrogates(settings)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=problem.where, next_step=problem.next_step or EDIT) from None
@@ -118,13 +120,47 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
         config = data_config(encoder, model)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
-    check_input(model, encoder.layers, config.input_size, where=where)
+    check_input(model, encoder.layers, config.input_size, where=where, grids=encoder.grids)
     if isinstance(encoder.weights, PretrainWeights):
         from stages.objectives import chosen
 
         chosen(encoder.weights, f"{where}.weights")
     if isinstance(encoder.weights, FileWeights):
         _check_weight_file(encoder.weights.file, f"{where}.weights.file")
+
+
+def _check_images(settings: Params) -> None:
+    """Raise InputProblem where something that looks at pixels is asked for on a dataset of rows without images."""
+    from stages.datasets import KINDS
+
+    bare = {name for name, dataset in settings.all_datasets.items() if not KINDS[dataset.kind].images}
+    needed = [
+        (f"encoders.{name}.weights.pretrain", dataset, f"encoder {name!r} would be trained on it")
+        for name, encoder in settings.encoders.items() if isinstance(encoder.weights, PretrainWeights)
+        for dataset in [encoder.weights.pretrain]
+    ]  # fmt: skip
+    for name in settings.encoders:
+        for dataset in settings.datasets_of(name):
+            where = "targets" if dataset in settings.targets else "prune.pairs"
+            needed.append((where, dataset, f"encoder {name!r} looks at images; leave `encoders` to targets that have them"))
+    for index, pair in enumerate(settings.prune.pairs):
+        if pair.encoder is not None:
+            needed += [
+                (f"prune.pairs.{index}.encoder", dataset, f"the proof would train {pair.encoder!r} on it")
+                for dataset in (pair.source, pair.target)
+            ]
+    for where, dataset, why in needed:
+        if dataset in bare:
+            what = f"dataset {dataset!r} holds ids and labels, no images, and {why}"
+            raise InputProblem(what, where=f"params.yaml: {where}", next_step=EDIT)
+
+
+def _check_given(settings: Params) -> None:
+    from stages.given.files import open_files
+
+    for name, given in settings.features.items():
+        for dataset in settings.datasets_of(name):
+            open_files(given, dataset, f"params.yaml: features.{name}")
 
 
 def _check_weight_file(path: Path, where: str) -> None:
@@ -141,7 +177,7 @@ def _check_surrogates(settings: Params) -> None:
 
     asking = [name for name in settings.prune.methods if method_of(name)[0] in NEED_HEAD]
     for index, pair in enumerate(settings.prune.pairs if asking else []):
-        lack = _lack(settings.encoders[pair.surrogate])
+        lack = _lack(settings.candidate(pair.surrogate))
         if lack:
             raise InputProblem(
                 f"{' and '.join(asking)} for {pair.source} -> {pair.target} need{'' if asking[1:] else 's'} a surrogate that "
@@ -152,8 +188,10 @@ def _check_surrogates(settings: Params) -> None:
             )
 
 
-def _lack(surrogate: Encoder) -> str | None:
-    """Return why the weights cannot name the source's classes, None where only `prune` can tell."""
+def _lack(surrogate: Encoder | GivenFeatures) -> str | None:
+    """Return why the surrogate cannot name the source's classes, None where only `prune` can tell."""
+    if isinstance(surrogate, GivenFeatures):
+        return "features computed elsewhere come without a head"
     if isinstance(surrogate.weights, PretrainWeights):
         from stages.objectives import chosen
 

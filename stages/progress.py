@@ -24,7 +24,9 @@ class _Rate(TextColumn):
 
 
 @contextmanager
-def bar(label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+def bar(
+    label: str, total: int, unit: str, done: int = 0, note: Callable[[], str] | None = None
+) -> Iterator[Callable[[int], None]]:
     """Show how far a loop is; yields `advance(n)`.
 
     Args:
@@ -32,6 +34,7 @@ def bar(label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[
         total: units to do.
         unit: the unit's name in the plural, for instance "images".
         done: units that an earlier run has done already.
+        note: what else the closing line says, asked for at the end.
     """
     terminal = sys.stderr.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
@@ -47,4 +50,5 @@ def bar(label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[
         yield advance
     seconds = time.perf_counter() - started
     if counted and (terminal or seconds > QUIET_SECONDS):
-        print(f"{label}: {counted:,} {unit} in {seconds:.1f} s, {counted / seconds:,.0f} {unit}/s", file=sys.stderr)
+        told = f"; {note()}" if note else ""
+        print(f"{label}: {counted:,} {unit} in {seconds:.1f} s, {counted / seconds:,.0f} {unit}/s{told}", file=sys.stderr)

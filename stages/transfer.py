@@ -33,6 +33,10 @@ def main(settings: Params, name: str = "") -> None:
     frames = [_measured(settings, features)] if section.tasks else []
     if section.table is not None:
         frames.append(_given(section.table, section.texts, features, taken=section.tasks))
+    if not frames:
+        tables.write("language_pairs", tables.frame("language_pairs", []))
+        print("transfer: params.yaml names neither a task nor a table of languages")
+        return
     pairs = pl.concat(frames, how="diagonal")
     tables.write("language_pairs", pairs)
     n_languages = len(set(pairs["target"]))

@@ -82,7 +82,7 @@ def suites(settings: Params) -> Iterator[tuple[str, pl.DataFrame, list[Expectati
             gxe.ExpectColumnValuesToBeBetween(column="width", min_value=1),
             gxe.ExpectColumnValuesToBeBetween(column="height", min_value=1),
         ], ["id"]  # fmt: skip
-    for encoder in settings.encoders:
+    for encoder in settings.candidates:
         for target in settings.targets:
             features, rows = FeatureSet.open(encoder, target), Dataset.open(target).rows
             lengths = pl.DataFrame(
@@ -95,7 +95,7 @@ def suites(settings: Params) -> Iterator[tuple[str, pl.DataFrame, list[Expectati
             ], ["id"]  # fmt: skip
             yield f"layers of {encoder}/{target}", lengths, [
                 gxe.ExpectColumnDistinctValuesToEqualSet(column="rows", value_set=[len(rows)]),
-                gxe.ExpectColumnDistinctValuesToEqualSet(column="layer", value_set=settings.encoders[encoder].layers),
+                gxe.ExpectColumnDistinctValuesToEqualSet(column="layer", value_set=settings.candidates[encoder].layers),
             ], ["layer"]  # fmt: skip
     for name, schema in tables.SCHEMAS.items():
         yield f"table {name}", tables.load(name), _of_schema(schema), list(schema.keys)

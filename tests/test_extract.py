@@ -182,8 +182,8 @@ def test_the_surrogate_also_sees_its_source() -> None:
         "encoders": {"a": {**VIT, "weights": {"pretrain": "digits"}}, "b": VIT}, "prune": {"pairs": [pair]},
         "rank": {"metrics": ["logme"]}, "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt"]},
     })  # fmt: skip
-    assert extract.datasets_of(loaded, "a") == ["half", "digits"]
-    assert extract.datasets_of(loaded, "b") == ["half"]
+    assert loaded.datasets_of("a") == ["half", "digits"]
+    assert loaded.datasets_of("b") == ["half"]
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_values_beyond_float16_are_an_answer(job: extraction.Job) -> None:
 
 
 def test_too_large_a_batch_is_seen_as_full_memory(job: extraction.Job) -> None:
-    endless = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(2**30, 1, 2**14, 2**14)  # takes no memory before it is read
+    endless = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(1, 1, 2**30, 2**30)  # takes no memory before it is read
     with pytest.raises(RuntimeError) as caught:
         list(extraction.run_encoder(job, [endless]))
     assert out_of_memory(caught.value)  # which makes the entry exit with 75
@@ -222,7 +222,7 @@ def test_an_image_that_cannot_be_decoded_any_more(job: extraction.Job, workers: 
         yield "broken", b"no image"
 
     with pytest.raises(InputProblem, match="image 'broken' cannot be decoded any more"):
-        list(extraction.run_encoder(job, extraction._decoded(replace(job, workers=workers), images())))
+        list(extraction.run_encoder(job, extraction.decoded(replace(job, workers=workers), [list(images())])))
 
 
 def test_every_batch_comes_out_once_and_in_order(job: extraction.Job) -> None:

@@ -26,6 +26,7 @@ EMPTY = {
     "pruning_outcomes",
     "pruning_savings",
     "fewshot_curves",
+    "language_pairs",
     "language_effects",
     "language_groups",
     "language_claims",

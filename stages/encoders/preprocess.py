@@ -32,6 +32,7 @@ class Preprocess:
     """Resize and crop on the image, normalise on the batch: bytes are a quarter of the memory and of the transfer."""
 
     def __init__(self, config: Config) -> None:
+        self.input_size = config.input_size
         self.channels = config.input_size[0]
         whole: Any = create_transform(
             config.input_size, is_training=False, interpolation=config.interpolation, crop_pct=config.crop_pct,
@@ -59,4 +60,4 @@ class Preprocess:
     def normalise(self, batch: Tensor) -> Tensor:
         """Return the uint8 batch [n, c, h, w] as normalised float32 on the same device."""
         mean, scale = self._mean.to(batch.device), self._scale.to(batch.device)
-        return (batch.float() - mean) * scale
+        return batch.to(torch.float32, copy=True).sub_(mean).mul_(scale)

@@ -30,7 +30,7 @@ class Languages(Section):
 
     table: Path | None = None  # CSV or parquet below data/raw/languages; with `tasks: []` nothing else is in the table
     texts: Path | None = None  # language, text: of the table's languages, for the features that read texts
-    tasks: Once[str]
+    tasks: Once[str]  # without a task and a table nothing is asked of languages, and their tables are empty
     languages: Annotated[Once[Language], Field(min_length=3)]
     shots: Once[Annotated[int, Field(ge=0)]] = [0, 10, 30, 100]
     seeds: Count = 2
@@ -44,8 +44,6 @@ class Languages(Section):
 
     @model_validator(mode="after")
     def _answers_exist(self) -> Languages:
-        if not self.tasks and self.table is None:
-            raise ValueError("tasks: is empty, and there is no `table` either; name a task or a table")
         if self.texts is not None and self.table is None:
             raise ValueError("texts: belongs to a `table`, and there is none; the measured tasks have texts of their own")
         if NEEDED not in self.protocols:

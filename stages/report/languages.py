@@ -19,6 +19,9 @@ from stages.report.section import Results, Section, mean
 def section(settings: Params, results: Results) -> Section:
     """Return which source language, why, and what target examples bring."""
     pairs, ranked = results["language_pairs"], results["source_languages"]
+    if pairs.is_empty():
+        nothing = "No language was asked for: languages.tasks is empty in params.yaml, and there is no table."
+        return Section("languages", "Which source language?", nothing, ())
     compared = compare_choices(pairs, ranked) if len(ranked) else pl.DataFrame()
     clauses = [
         _choices(str(task), rules) for (task,), rules in compared.group_by(["task"], maintain_order=True)

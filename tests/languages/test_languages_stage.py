@@ -8,13 +8,22 @@ from pathlib import Path
 
 import polars as pl
 
+from stages import params, transfer
 from stages.artifacts import manifest, tables
+from stages.languages import __main__ as entry
 
 MADE = [
     "language_warnings", "language_effects", "language_groups", "language_claims", "language_predictions", "language_quality",
     "language_anchors", "language_choices", "source_languages", "distance_weights", "language_distances", "language_clusters",
     "source_sets", "fewshot_curves",
 ]  # fmt: skip
+
+
+def test_nothing_asked_gives_empty_tables(write_params: Callable[..., Path]) -> None:
+    settings = params.load(write_params(languages={"tasks": [], "languages": ["en", "es", "pt"]}))
+    transfer.main(settings)
+    entry.main(settings)
+    assert {name: tables.load(name).height for name in ["language_pairs", *MADE]} == dict.fromkeys(["language_pairs", *MADE], 0)
 
 
 def test_measured_to_answered(

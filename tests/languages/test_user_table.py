@@ -262,9 +262,7 @@ def test_a_file_that_cannot_be_used(
     assert said in str(caught.value)
 
 
-def test_nothing_to_measure_and_no_table_is_a_mistake_of_params(write_params: Callable[..., Path]) -> None:
-    with pytest.raises(InputProblem, match="tasks: is empty, and there is no `table` either"):
-        params.load(write_params(languages={"tasks": [], "languages": ["en", "es", "pt"]}))
+def test_texts_without_a_table_are_a_mistake_of_params(write_params: Callable[..., Path]) -> None:
     with pytest.raises(InputProblem, match="texts: belongs to a `table`"):
         params.load(write_params(languages={"tasks": ["entity_type"], "texts": "a.csv", "languages": ["en", "es", "pt"]}))
 

@@ -46,10 +46,10 @@ def test_a_changed_schema_makes_the_check_fail(tmp_path: Path, monkeypatch: pyte
 
 
 def test_only_what_is_between_the_markers_is_rewritten() -> None:
-    written = docs.with_help(f"before\n{docs.OPEN}\nold\n{docs.CLOSE}\nafter\n")
+    written = docs.with_help(f"before\n{docs.OPEN}\nstale text\n{docs.CLOSE}\nafter\n")
     assert written is not None
     assert written.startswith(f"before\n{docs.OPEN}\n```\n$ transferscope --help\n")
     assert written.endswith(f"```\n{docs.CLOSE}\nafter\n")
-    assert "old" not in written
+    assert "stale text" not in written
     assert docs.with_help(written) == written
     assert docs.with_help("no markers") is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import profile
+from pipelines import paramsfile, profile
 from stages import params
 from stages.errors import InputProblem
 
@@ -38,17 +38,18 @@ def project(write_params: Callable[..., Path]) -> Path:
 
 def test_values_are_written_and_everything_else_stays(project: Path) -> None:
     lines = profile.apply("full")
+    assert f"cp {paramsfile.BEFORE} params.yaml" in lines.pop()
     assert lines == [
         "languages.seeds: 2 -> 5",
-        "encoders.tiny.layers: ['pooled'] -> ['pooled', 'stages.1']",
-        "pretrain: (not set) -> {'epochs': 20}",
+        "encoders.tiny.layers: [pooled] -> [pooled, stages.1]",
+        "pretrain.epochs: (not set) -> 20",
     ]
     written = project.read_text(encoding="utf-8")
     assert "# the person's own words" in written
     assert "# small" in written
     before, after = yaml.safe_load(TEXT), yaml.safe_load(written)
     assert after == params.merged(before, before["profiles"]["full"])
-    assert profile.BEFORE.read_text(encoding="utf-8") == TEXT
+    assert paramsfile.BEFORE.read_text(encoding="utf-8") == TEXT
 
 
 def test_a_second_time_changes_nothing(project: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_second_time_changes_nothing(project: Path) -> None:
     written = project.read_text(encoding="utf-8")
     assert profile.apply("full") == []
     assert project.read_text(encoding="utf-8") == written
-    assert profile.BEFORE.read_text(encoding="utf-8") == TEXT
+    assert paramsfile.BEFORE.read_text(encoding="utf-8") == TEXT
 
 
 def test_an_unknown_profile_is_named(project: Path) -> None:

@@ -92,8 +92,9 @@ def test_jobs_is_how_many_stages_run_at_once(make_served_toy: MakeToy, jobs: str
 
 
 def _dvc_of(run: int) -> psutil.Process:
-    """Return the DVC process that a flow has started."""
-    return next(child for child in psutil.Process(run).children() if "pipelines.one_stage" in child.cmdline())
+    """Return the DVC process that a flow has started, a fork of the process that has DVC loaded."""
+    loaded = next(child for child in psutil.Process(run).children() if "pipelines.one_dvc" in child.cmdline())
+    return loaded.children()[0]
 
 
 def _failing(name: str, code: int, needs: str = "good.txt") -> dict[str, object]:
@@ -187,6 +188,39 @@ def test_a_killed_dvc_takes_its_stage_along_and_is_tried_again(make_served_toy: 
     assert (toy.path / "log").read_text() == "\n\n"
     assert "slow: exit code 75; trying again in 0.1 s" in (toy.path / "said").read_text()
     all_gone(toy.path)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_killed_loader_of_dvc_ends_its_stages_and_is_started_again(
+    make_served_toy: MakeToy, all_gone: Stopped, both: bool
+) -> None:
+    once = "if test ! -e log; then echo >> log; echo > started; sleep 45; fi; echo >> log; echo > slow.txt"
+    toy = make_served_toy("toy", {"slow": SLOW["slow"] | {"cmd": once}})
+    run = toy.start("repro", "--retry-seconds", "0.1")
+    toy.wait_for("started")
+    dvc = _dvc_of(run.pid)
+    dvc.parent().kill()
+    if both:
+        dvc.kill()
+    assert run.wait(60) == 0, (toy.path / "said").read_text()
+    assert (toy.path / "log").read_text() == "\n\n"
+    all_gone(toy.path)
+
+
+@pytest.mark.parametrize("damage", ["", "schema: '2.0'\nstages:\n  top:\n    cmd: ec", "stages:\n  top: 'open\n"])
+def test_records_that_dvc_left_half_written_are_mended(make_served_toy: MakeToy, damage: str) -> None:
+    toy = make_served_toy("toy", DIAMOND)
+    assert toy.dvc("repro").returncode == 0
+    lock = toy.lock
+    (toy.path / "dvc.lock").write_text(damage)
+    (toy.path / ".dvc" / "tmp" / "rwlock").write_text(damage[:1])
+    assert toy.dvc("repro").returncode != 0, "DVC mends itself, mend.py can go"
+    done = toy.transferscope("repro")
+    assert done.returncode == 0, done.stderr
+    assert "dvc.lock was damaged" in done.stderr
+    assert "5 restored" in done.stderr
+    assert toy.lock == lock
+    assert toy.transferscope("repro").stderr == "5 stages, all up to date\n"
 
 
 def test_two_runs_of_one_project_do_not_overlap(make_served_toy: MakeToy) -> None:

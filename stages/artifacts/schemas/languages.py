@@ -25,6 +25,7 @@ SCHEMAS: dict[str, Schema] = {
         made_by="transfer",
         version=2,
         open_columns=True,
+        may_be_empty=True,
     ),
     "language_effects": Schema(
         "Which language and data features go with good transfer?",

@@ -1,0 +1,33 @@
+"""What one extraction is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from stages.encoders import Preprocess, Tapped
+
+PROBABILITIES = "probabilities"
+
+Item = tuple[str, bytes]  # id, encoded image
+Arrays = dict[str, NDArray[Any]]  # by name, each [n, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one extraction needs. Batches are cut at fixed rows, so the worker count never changes a byte."""
+
+    tapped: Tapped
+    preprocess: Preprocess
+    device: torch.device
+    precision: str  # "auto" is bfloat16 on CUDA, float32 elsewhere
+    batch_size: int
+    shard_images: int
+    dtype: str  # "float32" or "float16"
+    workers: int  # decoding threads; 0 decodes between the batches
+    max_pixels: int
+    keep_probabilities: bool
+    label: str

@@ -1,0 +1,146 @@
+"""Shards from which a killed run goes on: which there are, which remain, how they are written and joined."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from stages.artifacts import atomic, manifest
+from stages.artifacts.dataset import Dataset
+from stages.errors import InputProblem
+from stages.extraction.flow import ahead, behind
+from stages.extraction.forward import run_encoder
+from stages.extraction.job import Arrays, Item, Job
+from stages.extraction.pixels import decoded
+from stages.extraction.timing import Clock
+from stages.progress import bar
+
+JOINED = "joined"
+VERSION = 1  # of what `joined` holds
+READ_AHEAD = 2  # batches of encoded images
+BEHIND = 2  # batches of features that wait to be written
+
+Rows = tuple[int, int]  # a shard: its first row, and the row behind its last
+Writer = Callable[[Sequence[Rows], Callable[[int], None], Clock], None]  # as `write_shards`, whose last three these are
+
+
+def planned(total: int, shard_images: int) -> list[Rows]:
+    """Return the shards of a dataset of `total` rows, in order."""
+    return [(start, min(start + shard_images, total)) for start in range(0, total, shard_images)]
+
+
+def remaining(shards: Sequence[Rows], work: Path) -> list[Rows]:
+    """Return the shards that `work` does not hold yet."""
+    return [rows for rows in shards if not _folder(work, rows).is_dir()]
+
+
+def extract(job: Job, dataset: Dataset, work: Path, write: Writer | None = None) -> Path:
+    """Return the folder below `work` with one array [n, d] a layer, computing what `work` does not hold yet.
+
+    `write` writes the missing shards; by default this process does, on the job's device.
+
+    What is there is checked against its sha256 first: the outputs are links to these files, so an edit of an output
+    in place damages them too.
+    """
+    joined = work / JOINED
+    try:
+        manifest.read(joined, kind="extraction", version=VERSION, made_by="extract", verify=True)
+        return joined
+    except InputProblem:
+        shutil.rmtree(joined, ignore_errors=True)
+    extract_shards(job, dataset, work, write=write)
+    join_shards(job, len(dataset.rows), work)
+    return joined
+
+
+def extract_shards(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None) -> None:
+    """Write the shards `<first row>/<name>.npy` that `work` does not hold yet, each of `shard_images` rows, atomically."""
+    clock = clock or Clock()
+    total = len(dataset.rows)
+    missing = remaining(planned(total, job.shard_images), work)
+    done = total - sum(stop - start for start, stop in missing)
+    with bar(f"extract {job.label}", total, "images", done=done, note=clock.told) as advance:
+        (write or partial(write_shards, job, dataset, work))(missing, advance, clock)
+
+
+def write_shards(
+    job: Job, dataset: Dataset, work: Path, shards: Sequence[Rows], advance: Callable[[int], None], clock: Clock | None = None
+) -> None:
+    """Compute and write some of the shards, in one stream: reading, decoding, the encoder and writing run beside each other.
+
+    Args:
+        job: what to do.
+        dataset: whose images.
+        work: the folder that gets one folder a shard.
+        shards: some of `planned`, in order.
+        advance: called with the number of images that were written.
+        clock: counts where the time goes.
+    """
+    clock = clock or Clock()
+
+    places = [(rows, min(job.batch_size, rows[1] - start)) for rows in shards for start in range(*rows, job.batch_size)]
+
+    def batches() -> Iterator[list[Item]]:
+        images = dataset.images_between(shards)
+        for _, size in places:
+            yield list(islice(images, size))
+
+    def write(arriving: Iterator[tuple[Rows, Arrays]]) -> None:
+        for rows, parts in groupby(arriving, key=itemgetter(0)):
+            _write_shard(rows, (arrays for _, arrays in parts), _folder(work, rows), advance)
+
+    with behind(write, BEHIND) as give:
+        features = run_encoder(job, decoded(job, ahead(batches(), READ_AHEAD)), clock)
+        for (rows, size), arrays in zip(places, features, strict=True):
+            with clock.step("write"):
+                give((rows, arrays))
+            clock.images += size
+
+
+def _folder(work: Path, rows: Rows) -> Path:
+    return work / f"{rows[0]:012d}"
+
+
+def _length(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))
+
+
+def _write_shard(rows: Rows, parts: Iterator[Arrays], target: Path, advance: Callable[[int], None]) -> None:
+    """Write one shard as its batches come: never more than a batch of it is in memory."""
+    files: dict[str, BinaryIO] = {}
+    with atomic.new_folder(target) as folder, ExitStack() as opened:
+        for arrays in parts:
+            for name, array in arrays.items():
+                if name not in files:
+                    files[name] = opened.enter_context((folder / f"{name}.npy").open("wb"))
+                    _write_header(files[name], array.dtype, (rows[1] - rows[0], *array.shape[1:]))
+                files[name].write(np.ascontiguousarray(array).data)
+            advance(_length(arrays))
+
+
+def _write_header(handle: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(handle, header)
+
+
+def join_shards(job: Job, total: int, work: Path) -> None:
+    """Join the shards into `work/joined`, one memory-mappable array a name, holding one shard in memory, and drop them."""
+    folders = [_folder(work, rows) for rows in planned(total, job.shard_images)]
+    with atomic.new_folder(work / JOINED) as folder:
+        for path in sorted(folders[0].iterdir()):
+            first = np.load(path, mmap_mode="r", allow_pickle=False)
+            with (folder / path.name).open("wb") as whole:
+                _write_header(whole, first.dtype, (total, *first.shape[1:]))
+                for shard in folders:
+                    whole.write(np.load(shard / path.name, allow_pickle=False).data)
+        manifest.write(folder, kind="extraction", version=VERSION, inputs={})
+    for shard in folders:
+        shutil.rmtree(shard)

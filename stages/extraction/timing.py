@@ -1,0 +1,53 @@
+"""Where the time of an extraction goes, as the thread that runs the encoder sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# What the encoder waits for, or does itself: pixels that are not decoded yet; batches on their way to the device; the
+# forward pass with its results on their way back; a writer that is behind.
+STEPS = ("decode", "transfer", "forward", "write")
+
+
+class Clock:
+    """Seconds by step. Steps run beside each other; what counts is the time that the encoder's thread spends in each."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STEPS, 0.0)
+        self.images = 0
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the block to a step of `STEPS`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+    def waiting(self, name: str, source: Iterable[T]) -> Iterator[T]:
+        """Yield what `source` yields, and count the waiting for each item to a step."""
+        iterator = iter(source)
+        while True:
+            with self.step(name):
+                item = next(iterator, self)
+            if item is self:
+                return
+            yield item  # type: ignore[misc]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the share of each step in the time of all."""
+        total = sum(self.seconds.values()) or 1.0
+        return {step: seconds / total for step, seconds in self.seconds.items()}
+
+    def told(self) -> str:
+        """Return the bottleneck and the shares as text."""
+        shares = self.shares
+        parts = ", ".join(f"{step} {share:.0%}" for step, share in shares.items())
+        return f"bound by {max(shares, key=shares.__getitem__)} ({parts})"
