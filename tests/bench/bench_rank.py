@@ -38,7 +38,7 @@ from stages.rank.accelerator import Accelerator
 
 REPEATS, ENOUGH = 3, 10.0  # runs of one way, and the seconds after which one more is not worth the wait
 REFITTED = ("nleep", "linear_cv")  # they fit models, by definition in minutes
-LAST = ("nce", "tmi", "knn", *REFITTED)  # of the large target, the slowest at the end
+LAST = ("tmi", "knn", *REFITTED)  # of the large target, the slowest at the end
 ALIKE = ("tmi_per_dim", "tmi_unclamped", "regularized_h_score")  # the same work under another name
 SAMPLED = ("parc", "pactran_gauss")
 GROWTH = (2000, 4000, 8000, 16000, 32000)
