@@ -86,9 +86,11 @@ class Pretrain(Section):
 class Extract(Section):
     """How features are computed and kept."""
 
-    batch_size: Count = 256
+    batch_size: Literal["auto"] | Count = 256  # auto: from the sizes of the model; halved where the memory is too small
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
+    channels_last: Literal["auto"] | bool = "auto"  # memory layout of convolutions; auto: on CUDA. Mostly faster on a CPU too
+    predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
     devices: Literal["auto"] | Annotated[list[DeviceName], Field(min_length=1)] = "auto"  # one process each; auto: every GPU
     ray: str | None = None  # address of a Ray cluster, host:port or auto, whose hosts share this folder; needs the extra `ray`
 
@@ -103,7 +105,7 @@ class Extract(Section):
 
     def what_matters(self) -> dict[str, Any]:
         """Return what features depend on: where they are computed is not among it."""
-        return self.model_dump(exclude={"devices", "ray"})
+        return self.model_dump(exclude={"devices", "predecode", "ray"})
 
 
 class Finetune(Section):
