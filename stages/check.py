@@ -119,7 +119,7 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
         config = data_config(encoder, model)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
-    check_input(model, encoder.layers, config.input_size, where=where)
+    check_input(model, encoder.layers, config.input_size, where=where, grids=encoder.grids)
     if isinstance(encoder.weights, PretrainWeights):
         from stages.objectives import chosen
 

@@ -9,10 +9,10 @@ from stages import entry
 from stages.artifacts import atomic, features, manifest, store
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
-from stages.encoders import load
+from stages.encoders import GRID, load
 from stages.errors import InputProblem
 from stages.extraction import Writer, extract, job_for, on_devices, pick_devices
-from stages.params import Params
+from stages.params import Encoder, Params
 
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
 
@@ -35,7 +35,7 @@ def main(settings: Params, name: str) -> None:
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
             unit = {
                 "card": card.what_matters(), "probabilities": bool(card.classes), "dataset": dataset.identity,
-                "layers": encoder.layers,
+                "layers": encoder.layers, "grids": encoder.grids,
                 "extract": settings.extract.what_matters(), "precision": settings.run.precision, "device": kind,
                 "threads": settings.run.threads,
             }  # fmt: skip
@@ -43,7 +43,7 @@ def main(settings: Params, name: str) -> None:
             job = job_for(settings, name, dataset_name, devices[0], loaded=(model, card))
             with atomic.lock(work):  # two names for the same weights share it
                 joined = extract(job, dataset, work, writer(settings, name, dataset_name, devices, work))
-                _publish(joined, folder / dataset_name, dataset, name, card, encoder.layers, settings.extract.dtype)
+                _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
 
 
 def writer(settings: Params, name: str, dataset: str, devices: list[str], work: Path) -> Writer | None:
@@ -58,7 +58,7 @@ def writer(settings: Params, name: str, dataset: str, devices: list[str], work: 
     return None
 
 
-def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, layers: list[str], dtype: str) -> None:
+def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, encoder: Encoder, dtype: str) -> None:
     """Link the finished arrays into the output folder, with the rows' ids and labels beside them."""
     folder.mkdir()
     for array in sorted(joined.glob("*.npy")):
@@ -66,8 +66,8 @@ def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card
     dataset.rows.select(list(features.INDEX_SCHEMA)).write_parquet(folder / "index.parquet", compression="zstd")
     manifest.write(
         folder, kind="features", version=features.VERSION, inputs={"weights": card.sha256, "dataset": dataset.identity},
-        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in layers}, dtype=dtype,
-        source_classes=card.classes or None,
+        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in encoder.layers},
+        grids={layer: f"{layer}{GRID}.npy" for layer in encoder.grids}, dtype=dtype, source_classes=card.classes or None,
     )  # fmt: skip
 
 

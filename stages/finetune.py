@@ -74,7 +74,7 @@ def main(settings: Params, name: str) -> None:
 
 def layers_of(encoder: Encoder, benches: list[Bench]) -> list[dict[str, Any]]:
     """Return the rows of `layer_probes`: a linear head on every layer. Of features computed elsewhere no depth is known."""
-    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"))
+    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers)
     return [
         {"target": bench.dataset.name, "encoder": bench.name, "layer": layer, "seed": seed, "depth": depths[layer],
          "d": bench.features.layer(layer).shape[1], "accuracy": bench.outcome("linear", seed, layer).accuracy}

@@ -43,7 +43,9 @@ def main(settings: Params, name: str) -> None:
     encoder = settings.encoder(name)
     where = f"params.yaml: encoders.{name}"
     encoders.check_layers(
-        encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers, where=where
+        encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"),
+        [*encoder.layers, *encoder.grids],
+        where=where,
     )
     state, card = _maker(encoder)(settings, name, encoder)
     weights.write(name, state, card)

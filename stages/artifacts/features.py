@@ -35,7 +35,7 @@ def features_path(encoder: str, dataset: str) -> Path:
 class FeatureSet:
     """Features of one encoder on one dataset, memory-mapped; row order is that of `index`.
 
-    `features.json` (the folder's manifest facts) holds: encoder, dataset, layers {name: file}, dtype, and
+    `features.json` (the folder's manifest facts) holds: encoder, dataset, layers and grids {name: file}, dtype, and
     `source_classes`, the class names of the head, which is null where there is no trained head.
     """
 
@@ -75,6 +75,14 @@ class FeatureSet:
         if layer not in self.layers:
             raise InputProblem(f"keeps no layer {layer!r}; {nearest(layer, self.layers)}", where=str(self.path))
         return self.path / str(self.facts["layers"][layer])
+
+    def grid(self, name: str) -> NDArray[Any]:
+        """Return all positions of a layer as a read-only memory map [n, h, w, c], or [n, t, c] of tokens on no known grid."""
+        kept: dict[str, str] = self.facts.get("grids", {})
+        if name not in kept:
+            raise InputProblem(f"keeps no grid of {name!r}; {nearest(name, kept)}", where=str(self.path))
+        mapped: NDArray[Any] = np.load(self.path / kept[name], mmap_mode="r", allow_pickle=False)
+        return mapped
 
     @property
     def mapped_probabilities(self) -> NDArray[np.float16] | None:

@@ -29,9 +29,10 @@ def job_for(
         loaded: the encoder's model and card where they are at hand.
     """
     model, card = loaded or load(encoder)
+    asked = settings.encoder(encoder)
     workers = settings.run.decoding_workers
     return Job(
-        Tapped(model, settings.encoder(encoder).layers), Preprocess.of(card), torch.device(device), settings.run.precision,
+        Tapped(model, asked.layers, asked.grids), Preprocess.of(card), torch.device(device), settings.run.precision,
         settings.extract.batch_size, settings.extract.shard_images, settings.extract.dtype,
         max(1, workers // beside) if workers else 0, settings.ingest.max_pixels, keep_probabilities=bool(card.classes),
         label=f"{encoder} on {dataset}",

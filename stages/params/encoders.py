@@ -58,7 +58,8 @@ class Encoder(Section):
     arch: str
     arch_args: dict[str, Any] = {}
     weights: WeightsForm
-    layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]
+    layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]  # one vector an image; @gem and @class instead of the mean
+    grids: Once[str] = []  # layers kept with all their positions, for methods that look at parts of an image
     input_size: Annotated[int, Field(ge=8)] | None = None  # pixels, square
     mean: float | tuple[float, ...] | None = None
     std: float | tuple[float, ...] | None = None
