@@ -142,7 +142,11 @@ def test_devices_are_checked_and_found() -> None:
 
 @pytest.mark.parametrize(
     ("devices", "said"),
-    [(["cpu", "cuda:0"], "cpu, cuda:0 are of several kinds"), (["gpu"], "should match pattern"), ([], "at least 1 item")],
+    [
+        (["cpu", "cuda:0"], "cpu, cuda:0 are of several kinds"),
+        (["gpu"], "is neither auto nor a list"),
+        ([], "is neither auto nor"),
+    ],
 )
 def test_devices_of_params(write_params: Callable[..., Path], devices: list[str], said: str) -> None:
     write_params(extract={"devices": devices})
