@@ -14,7 +14,6 @@ from pipelines import project
 from stages.errors import InputProblem, Problem, TryAgain
 
 WIDTH = 100  # columns that a recommendation is wrapped to
-REPORT = Path("data/reports/index.html")
 
 app = typer.Typer(
     help="Which pretrained model, layer, source data, head or source language? Cheap evidence before a fine-tuning run.",
@@ -175,7 +174,7 @@ def recommend(
     width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
     Console(width=width, highlight=False).print(query.recommendations(target, whole=whole or target is not None))
     print()
-    print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
+    print(project.REPORT if project.REPORT.is_file() else f"{project.REPORT} has not been made yet: dvc repro report")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from stages.artifacts import atomic
 from stages.artifacts.accuracies import accuracy_file, read_accuracies
 from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
-from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, GivenFeatures, Params, PretrainWeights
 
 CHECKED = Path("data/checked.json")
 GRAPH = Path("dvc.yaml")
@@ -44,6 +44,7 @@ def check(settings: Params) -> None:
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
         _check_images(settings)
         _check_given(settings)
+        _check_surrogates(settings)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=problem.where, next_step=problem.next_step or EDIT) from None
 
@@ -156,19 +157,10 @@ def _check_images(settings: Params) -> None:
 
 def _check_given(settings: Params) -> None:
     from stages.given.files import open_files
-    from stages.prune import method_of
 
     for name, given in settings.features.items():
         for dataset in settings.datasets_of(name):
             open_files(given, dataset, f"params.yaml: features.{name}")
-    seen = [pair.surrogate for pair in settings.prune.pairs if pair.surrogate in settings.features]
-    methods = [method for method in settings.prune.methods if method_of(method)[0] == "label_mapping"]
-    if seen and methods:
-        raise InputProblem(
-            f"{methods[0]!r} needs the probabilities of a trained head, and {seen[0]!r} is features computed elsewhere",
-            where="params.yaml: prune.methods",
-            next_step="take it out, or use feature_mapping; then `transferscope check`",
-        )
 
 
 def _check_weight_file(path: Path, where: str) -> None:
@@ -177,6 +169,48 @@ def _check_weight_file(path: Path, where: str) -> None:
 
     if weight_file(path, where).suffix not in SUFFIXES:
         raise InputProblem(f"{path} is none of {', '.join(SUFFIXES)}", where=where)
+
+
+def _check_surrogates(settings: Params) -> None:
+    """Refuse methods that ask a surrogate for the source's classes where its weights cannot know them."""
+    from stages.prune import NEED_HEAD, method_of
+
+    asking = [name for name in settings.prune.methods if method_of(name)[0] in NEED_HEAD]
+    for index, pair in enumerate(settings.prune.pairs if asking else []):
+        lack = _lack(settings.candidate(pair.surrogate))
+        if lack:
+            raise InputProblem(
+                f"{' and '.join(asking)} for {pair.source} -> {pair.target} need{'' if asking[1:] else 's'} a surrogate that "
+                f"tells the source's classes apart by name, and {lack}",
+                where=f"params.yaml: prune.pairs.{index}.surrogate: {pair.surrogate}",
+                next_step=f"in prune.methods use feature_mapping instead, or give {pair.surrogate} "
+                f"`weights: {{pretrain: {pair.source}}}` with the objective supervised, then `transferscope check`",
+            )
+
+
+def _lack(surrogate: Encoder | GivenFeatures) -> str | None:
+    """Return why the surrogate cannot name the source's classes, None where only `prune` can tell."""
+    if isinstance(surrogate, GivenFeatures):
+        return "features computed elsewhere come without a head"
+    if isinstance(surrogate.weights, PretrainWeights):
+        from stages.objectives import chosen
+
+        headless = not chosen(surrogate.weights, "")[0].has_head
+        return f"the objective {surrogate.weights.objective} leaves no head" if headless else None
+    if surrogate.weights == "hub":
+        from timm.models import get_pretrained_cfg
+
+        return None if get_pretrained_cfg(surrogate.arch).num_classes else f"{surrogate.arch} has no head"
+    assert isinstance(surrogate.weights, FileWeights)
+    from stages.weights import class_names, head_in_file
+
+    path = surrogate.weights.file
+    outputs = head_in_file(surrogate, path) if path.suffix == ".safetensors" else 1
+    if not outputs:
+        return f"{path} has no head"
+    if class_names(path, outputs) is None:
+        return f"{path} does not name its classes, as a .safetensors file can: `classes` in its metadata, a JSON list"
+    return None
 
 
 def _siblings(path: Path) -> str:

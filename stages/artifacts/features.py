@@ -71,11 +71,6 @@ class FeatureSet:
         mapped: NDArray[Any] = np.load(self._file(name), mmap_mode="r", allow_pickle=False)
         return mapped
 
-    def _file(self, layer: str) -> Path:
-        if layer not in self.layers:
-            raise InputProblem(f"keeps no layer {layer!r}; {nearest(layer, self.layers)}", where=str(self.path))
-        return self.path / str(self.facts["layers"][layer])
-
     def grid(self, name: str) -> NDArray[Any]:
         """Return all positions of a layer as a read-only memory map [n, h, w, c], or [n, t, c] of tokens on no known grid."""
         kept: dict[str, str] = self.facts.get("grids", {})
@@ -83,6 +78,11 @@ class FeatureSet:
             raise InputProblem(f"keeps no grid of {name!r}; {nearest(name, kept)}", where=str(self.path))
         mapped: NDArray[Any] = np.load(self.path / kept[name], mmap_mode="r", allow_pickle=False)
         return mapped
+
+    def _file(self, layer: str) -> Path:
+        if layer not in self.layers:
+            raise InputProblem(f"keeps no layer {layer!r}; {nearest(layer, self.layers)}", where=str(self.path))
+        return self.path / str(self.facts["layers"][layer])
 
     @property
     def mapped_probabilities(self) -> NDArray[np.float16] | None:

@@ -29,8 +29,7 @@ def job_for(
         loaded: the encoder's model and card where they are at hand.
     """
     model, card = loaded or load(encoder)
-    asked = settings.encoder(encoder)
-    workers = settings.run.decoding_workers
+    workers, asked = settings.run.decoding_workers, settings.encoder(encoder)
     return Job(
         Tapped(model, asked.layers, asked.grids), Preprocess.of(card), torch.device(device), settings.run.precision,
         settings.extract.batch_size, settings.extract.shard_images, settings.extract.dtype,

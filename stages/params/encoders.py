@@ -27,7 +27,10 @@ class PretrainWeights(BaseModel):
 
 
 class FileWeights(Section):
-    """Weights from a .safetensors or .pth file below data/raw/weights."""
+    """Weights from a .safetensors or .pth file below data/raw/weights.
+
+    A .safetensors file may name the outputs of its head: `classes` in its metadata, a JSON list.
+    """
 
     file: Path
 

@@ -203,7 +203,7 @@ def test_check_refuses_what_needs_images(write: Write, folder: Path) -> None:
             {"encoders": {"tiny": {**TINY, "weights": {"pretrain": "reviews"}}}},
             "encoders.tiny.weights.pretrain: dataset 'reviews' holds ids and labels, no images",
         ),
-        ({"prune": {"pairs": [pair]}}, "prune.methods: 'label_mapping' needs the probabilities of a trained head"),
+        ({"prune": {"pairs": [pair]}}, "prune.pairs.0.surrogate: mine: label_mapping"),
         ({"datasets": both, "targets": ["reviews", "digits"]}, "data/raw/f: holds none of digits.parquet, digits.npy, digits/"),
         ({"features": {"mine": {"path": "data/raw/g"}}}, "features.mine.path: data/raw/g does not exist"),
     ):
