@@ -26,7 +26,7 @@ def main(settings: Params, name: str) -> None:
     """
     encoder = settings.encoder(name)
     model, card = load(name)
-    devices = pick_devices(settings.run, settings.extract.devices)
+    devices = pick_devices(settings.run, settings.extract.devices, here=settings.extract.ray is None)
     kind = devices[0].partition(":")[0]
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in settings.datasets_of(name):

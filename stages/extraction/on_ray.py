@@ -61,7 +61,8 @@ def on_ray(
     Args:
         build: makes the job; it must be picklable.
         address: of the cluster: host:port, or "auto" for the one that this host belongs to.
-        kind: "cuda": a worker for each GPU of the cluster; "cpu": one for each host.
+        kind: "cuda": a worker for each GPU of the cluster; "cpu": one for each host. `extract.devices: [cuda]` asks for GPUs
+            where the host that asks has none.
         dataset, work, threads, shards, advance, clock: as of `devices.on_devices`.
 
     Raises:
