@@ -127,6 +127,14 @@ def test_a_worker_of_the_cluster_that_dies(settings: params.Params, project: Pat
         on_ray(dies, cluster, "cpu", "few", Path("data"), 1, planned(60, 25), lambda _images: None, Clock())
 
 
+def test_a_cluster_that_is_not_there(project: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from stages.extraction.on_ray import on_ray
+
+    with pytest.raises(TryAgain, match=r"extract\.ray: 127\.0\.0\.1:9: the cluster cannot be joined [\s\S]*ray start --head"):
+        on_ray(partial(print), "127.0.0.1:9", "cpu", "few", project, 1, planned(60, 25), lambda _images: None, Clock())
+
+
 def test_a_bug_ends_all_with_its_traceback(settings: params.Params, project: Path) -> None:
     with pytest.raises(RuntimeError, match=r"on cpu \(process \d+\): Traceback[\s\S]*stages/extraction/build.py"):
         build = partial(job_for, settings, "vit", "few", loaded=("no model", None))
