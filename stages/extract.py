@@ -11,7 +11,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
 from stages.encoders import GRID, load
 from stages.errors import InputProblem
-from stages.extraction import Writer, extract, job_for, on_devices, pick_devices
+from stages.extraction import Clock, Writer, extract, job_for, on_devices, pick_devices
 from stages.params import Encoder, Params
 
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
@@ -40,10 +40,18 @@ def main(settings: Params, name: str) -> None:
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
-            job = job_for(settings, name, dataset_name, devices[0], loaded=(model, card))
+            here = devices[0] if settings.extract.ray is None else "cpu"  # a cluster's hosts make jobs of their own
+            job = job_for(settings, name, dataset_name, here, loaded=(model, card))
+            clock = Clock()
             with atomic.lock(work):  # two names for the same weights share it
-                joined = extract(job, dataset, work, writer(settings, name, dataset_name, devices, work))
+                joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
+            if clock.images:
+                entry.keep_rate("extract", {
+                    "encoder": name, "dataset": dataset_name, "device": kind, "devices": len(devices),
+                    "batch_size": job.batch_size, "threads": settings.run.threads,
+                    "workers": settings.run.decoding_workers, **clock.facts(),
+                })  # fmt: skip
 
 
 def writer(settings: Params, name: str, dataset: str, devices: list[str], work: Path) -> Writer | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from stages.artifacts import store
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
 from stages.encoders import Preprocess, Tapped, load
+from stages.extraction.batching import chosen_batch
 from stages.extraction.job import Job
 from stages.params import Params
+
+PIXELS_CODE = ("extraction/pixels.py", "encoders/preprocess.py", "datasets/decoding.py")
 
 
 def job_for(
@@ -29,10 +36,18 @@ def job_for(
         loaded: the encoder's model and card where they are at hand.
     """
     model, card = loaded or load(encoder)
-    workers, asked = settings.run.decoding_workers, settings.encoder(encoder)
+    workers, asked, wanted = settings.run.decoding_workers, settings.encoder(encoder), settings.extract
+    tapped, place = Tapped(model, asked.layers, asked.grids), torch.device(device)
+    batch_size = chosen_batch(tapped, card.input_size, place) if wanted.batch_size == "auto" else wanted.batch_size
     return Job(
-        Tapped(model, asked.layers, asked.grids), Preprocess.of(card), torch.device(device), settings.run.precision,
-        settings.extract.batch_size, settings.extract.shard_images, settings.extract.dtype,
+        tapped, Preprocess.of(card), place, settings.run.precision, batch_size, wanted.shard_images, wanted.dtype,
         max(1, workers // beside) if workers else 0, settings.ingest.max_pixels, keep_probabilities=bool(card.classes),
-        label=f"{encoder} on {dataset}",
+        label=f"{encoder} on {dataset}", kept_pixels=_kept_pixels(card, dataset) if wanted.predecode else None,
     )  # fmt: skip
+
+
+def _kept_pixels(card: Card, dataset: str) -> Path:
+    """Return the store's folder of one dataset's pixels, decoded, resized and cropped as a card wants them."""
+    identity = Dataset.open(dataset).identity
+    made_from = {"dataset": identity, "size": card.input_size, "by": card.interpolation, "crop": card.crop_pct}
+    return store.folder("pixels", store.key(made_from, PIXELS_CODE))

@@ -21,9 +21,9 @@ from stages import entry
 from stages.artifacts.dataset import Dataset
 from stages.device import pick_device
 from stages.errors import InputProblem, TryAgain
-from stages.extraction.job import Job
+from stages.extraction.job import Job, Rows
 from stages.extraction.outcome import Outcome, attempt, settle
-from stages.extraction.shards import Rows, write_shards
+from stages.extraction.shards import write_shards
 from stages.extraction.timing import Clock
 from stages.params import EDIT, Run
 

@@ -17,8 +17,9 @@ from stages import entry
 from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem, TryAgain
 from stages.extraction.devices import RERUN, Build, split
+from stages.extraction.job import Rows
 from stages.extraction.outcome import Outcome, attempt, settle
-from stages.extraction.shards import Rows, write_shards
+from stages.extraction.shards import write_shards
 from stages.extraction.timing import Clock
 
 GROUP = 8  # shards handed to a worker at once: few enough to even out slow hosts, enough to keep its stages overlapping

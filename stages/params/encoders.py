@@ -87,11 +87,12 @@ class Pretrain(Section):
 class Extract(Section):
     """How features are computed and kept."""
 
-    batch_size: Count = 256
+    batch_size: Literal["auto"] | Count = 256  # auto: from the sizes of the model; halved where the memory is too small
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
     devices: Literal["auto"] | list[str] = "auto"  # one process each; auto: every GPU
     ray: str | None = None  # address of a Ray cluster, host:port or auto, whose hosts share this folder; needs the extra `ray`
+    predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
 
     @field_validator("devices", mode="before")
     @classmethod
@@ -105,8 +106,8 @@ class Extract(Section):
         return written
 
     def what_matters(self) -> dict[str, Any]:
-        """Return what features depend on: where they are computed is not among it."""
-        return self.model_dump(exclude={"devices", "ray"})
+        """Return what features depend on: how and where they are computed is not among it."""
+        return self.model_dump(exclude={"devices", "ray", "predecode"})
 
 
 class Finetune(Section):
