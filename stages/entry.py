@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -75,7 +76,7 @@ def _keep_time(label: str, seconds: float) -> None:
     (TIMINGS / f"{label}.json").write_text(json.dumps(line) + "\n", encoding="utf-8")
 
 
-def keep_rate(stage: str, facts: dict[str, str | float]) -> None:
+def keep_rate(stage: str, facts: dict[str, Any]) -> None:
     """Add one line to `data/timings/<stage>.jsonl`, with the time of day, for comparison with other runs."""
     TIMINGS.mkdir(parents=True, exist_ok=True)
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}

@@ -41,16 +41,14 @@ def main(settings: Params, name: str) -> None:
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
             here = devices[0] if settings.extract.ray is None else "cpu"  # a cluster's hosts make jobs of their own
-            job = job_for(settings, name, dataset_name, here, loaded=(model, card))
-            clock = Clock()
+            job, clock = job_for(settings, name, dataset_name, here, loaded=(model, card)), Clock()
             with atomic.lock(work):  # two names for the same weights share it
                 joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
             if clock.images:
                 entry.keep_rate("extract", {
-                    "encoder": name, "dataset": dataset_name, "device": kind, "devices": len(devices),
-                    "batch_size": job.batch_size, "threads": settings.run.threads,
-                    "workers": settings.run.decoding_workers, **clock.facts(),
+                    "encoder": name, "dataset": dataset_name, "devices": devices, "batch_size": job.batch_size,
+                    "threads": settings.run.threads, "workers": settings.run.decoding_workers, **clock.facts(),
                 })  # fmt: skip
 
 

@@ -265,6 +265,17 @@ def test_bfloat16_is_near_float32(settings: Callable[..., params.Params]) -> Non
     assert np.linalg.norm(exact - coarse) / np.linalg.norm(exact) < 0.03  # 8 bits of mantissa
 
 
+@pytest.mark.parametrize("changed", [{"channels_last": True}, {"batch_size": "auto"}, {"batch_size": 7}])
+def test_the_order_of_sums_is_all_that_a_layout_or_batch_size_changes(
+    settings: Callable[..., params.Params], changed: dict[str, Any]
+) -> None:
+    net = {"arch": "test_resnet", "arch_args": {"in_chans": 1}, "weights": "random", "input_size": 32, "layers": ["pooled"]}
+    extract.main(settings(encoders={"net": net}), "net")
+    expected = np.array(FeatureSet.open("net", "digits").layer("pooled"))
+    extract.main(settings(encoders={"net": net}, extract={"shard_images": 600, **changed}), "net")
+    np.testing.assert_allclose(FeatureSet.open("net", "digits").layer("pooled"), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_an_unknown_encoder_and_a_missing_dataset(
     settings: Callable[..., params.Params], project: Path, run_stage: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

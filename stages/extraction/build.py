@@ -14,7 +14,7 @@ from stages.extraction.batching import chosen_batch
 from stages.extraction.job import Job
 from stages.params import Params
 
-PIXELS_CODE = ("extraction/pixels.py", "encoders/preprocess.py", "datasets/decoding.py")
+CODE = ("extraction/pixels.py", "encoders/preprocess.py", "datasets/decoding.py")  # what kept pixels depend on
 
 
 def job_for(
@@ -30,24 +30,24 @@ def job_for(
     Args:
         settings: all of params.yaml.
         encoder: its name.
-        dataset: the dataset's name, for messages.
+        dataset: the dataset's name.
         device: as torch writes it.
         beside: processes on this host that share its cores for decoding; no output depends on it.
         loaded: the encoder's model and card where they are at hand.
     """
     model, card = loaded or load(encoder)
-    workers, asked, wanted = settings.run.decoding_workers, settings.encoder(encoder), settings.extract
-    tapped, place = Tapped(model, asked.layers, asked.grids), torch.device(device)
-    batch_size = chosen_batch(tapped, card.input_size, place) if wanted.batch_size == "auto" else wanted.batch_size
+    workers, asked, how, on = settings.run.decoding_workers, settings.encoder(encoder), settings.extract, torch.device(device)
+    tapped = Tapped(model, asked.layers, asked.grids)
+    batch_size = chosen_batch(tapped, card.input_size, on) if how.batch_size == "auto" else how.batch_size
     return Job(
-        tapped, Preprocess.of(card), place, settings.run.precision, batch_size, wanted.shard_images, wanted.dtype,
+        tapped, Preprocess.of(card), on, settings.run.precision, batch_size, how.shard_images, how.dtype,
         max(1, workers // beside) if workers else 0, settings.ingest.max_pixels, keep_probabilities=bool(card.classes),
-        label=f"{encoder} on {dataset}", kept_pixels=_kept_pixels(card, dataset) if wanted.predecode else None,
+        label=f"{encoder} on {dataset}", channels_last=on.type == "cuda" if how.channels_last == "auto" else how.channels_last,
+        kept_pixels=_kept_pixels(card, Dataset.open(dataset)) if how.predecode else None,
     )  # fmt: skip
 
 
-def _kept_pixels(card: Card, dataset: str) -> Path:
+def _kept_pixels(card: Card, dataset: Dataset) -> Path:
     """Return the store's folder of one dataset's pixels, decoded, resized and cropped as a card wants them."""
-    identity = Dataset.open(dataset).identity
-    made_from = {"dataset": identity, "size": card.input_size, "by": card.interpolation, "crop": card.crop_pct}
-    return store.folder("pixels", store.key(made_from, PIXELS_CODE))
+    made_from = {"dataset": dataset.identity, "size": card.input_size, "by": card.interpolation, "crop": card.crop_pct}
+    return store.folder("pixels", store.key(made_from, CODE))

@@ -26,7 +26,7 @@ def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None)
         InputProblem: a value is not finite in the job's dtype.
     """
     clock = clock or Clock()
-    job.tapped.model.to(job.device)
+    job.tapped.model.to(job.device).to(memory_format=_layout(job))
     limit = job.batch_size
     running: list[dict[str, Tensor]] = []
     for batch in clock.waiting("decode", batches):
@@ -36,6 +36,10 @@ def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None)
         running = launched
     if running:
         yield _fetch(job, running, clock)
+
+
+def _layout(job: Job) -> torch.memory_format:
+    return torch.channels_last if job.channels_last else torch.contiguous_format
 
 
 def _launch_within(job: Job, batch: Tensor, limit: int, clock: Clock) -> tuple[list[dict[str, Tensor]], int]:
@@ -60,7 +64,7 @@ def _launch(job: Job, batch: Tensor, clock: Clock) -> dict[str, Tensor]:
             batch = batch.pin_memory()
         batch = batch.to(job.device, non_blocking=True)
     with clock.step("forward"), torch.inference_mode(), autocast(job.device, job.precision):
-        kept, logits = job.tapped(job.preprocess.normalise(batch))
+        kept, logits = job.tapped(job.preprocess.normalise(batch).contiguous(memory_format=_layout(job)))
         if job.keep_probabilities and logits is not None:
             kept[PROBABILITIES] = logits.float().softmax(dim=1)
         return kept

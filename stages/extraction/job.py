@@ -33,4 +33,5 @@ class Job:
     max_pixels: int
     keep_probabilities: bool
     label: str
+    channels_last: bool = False
     kept_pixels: Path | None = None  # folder of decoded pixels, shared by all encoders that want the same; None keeps none

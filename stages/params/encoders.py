@@ -90,9 +90,10 @@ class Extract(Section):
     batch_size: Literal["auto"] | Count = 256  # auto: from the sizes of the model; halved where the memory is too small
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
+    channels_last: Literal["auto"] | bool = "auto"  # memory layout of convolutions; auto: on CUDA. Mostly faster on a CPU too
+    predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
     devices: Literal["auto"] | list[str] = "auto"  # one process each; auto: every GPU
     ray: str | None = None  # address of a Ray cluster, host:port or auto, whose hosts share this folder; needs the extra `ray`
-    predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
 
     @field_validator("devices", mode="before")
     @classmethod

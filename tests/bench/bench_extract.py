@@ -67,7 +67,7 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure(case: tuple[Any, ...], threads: int, result: Any) -> None:
+def measure(case: tuple[Any, ...], threads: int, channels_last: bool, result: Any) -> None:
     """Send images a second by way and turn, what the stage says of its bottleneck, and the peers' rates."""
     arch, size, side, layers, n = case
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -88,7 +88,7 @@ def measure(case: tuple[Any, ...], threads: int, result: Any) -> None:
         preprocess, device = Preprocess.of(data_config(encoder, model)), pick_device(settings.run)
         job = extraction.Job(
             Tapped(model, layers), preprocess, device, "auto", BATCH, 4096, "float32", cores, 10**8,
-            keep_probabilities=False, label=arch,
+            keep_probabilities=False, label=arch, channels_last=channels_last,
         )  # fmt: skip
         encoded = [data for _, data in dataset.images()]
         ready = [preprocess.normalise(batch.to(device)) for batch in extraction.decoded(job, _cut(list(dataset.images())))]
@@ -139,6 +139,7 @@ def main() -> None:
     """Print one line a case and number of threads, and one for what the others reach."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
+    parser.add_argument("--channels-last", action="store_true", help="the stage alone; the bare pass stays as timm makes it")
     options = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, timm "
@@ -149,7 +150,7 @@ def main() -> None:
     for case in CASES:
         for threads in options.threads:
             receive, send = context.Pipe(duplex=False)
-            process = context.Process(target=measure, args=(case, threads, send))
+            process = context.Process(target=measure, args=(case, threads, options.channels_last, send))
             process.start()
             send.close()
             rates, told, device, peers = receive.recv()
