@@ -266,6 +266,24 @@ def layers(
 
 
 @app.command()
+def neighbours(
+    encoder: Annotated[str, typer.Argument(help="an encoder of params.yaml, or features computed elsewhere")],
+    dataset: Annotated[str, typer.Argument(help="a dataset that it has features of")],
+    image: Annotated[str, typer.Argument(help="an id, or a file of the dataset or elsewhere")],
+    layer: Annotated[str | None, typer.Option(help="by default the one that a linear head is fitted on")] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="how many")] = 24,
+    split: Annotated[str | None, typer.Option(help="look among train, val or test alone")] = None,
+) -> None:
+    """Show the nearest images as a contact sheet.
+
+    Writes one self-contained page and prints where it is. An image that is not in the dataset goes through the encoder.
+    """
+    project.require()
+    options = [*(["--layer", layer] if layer else []), *(["--split", split] if split else []), "--k", str(k)]
+    _stage("neighbours", *options, "--", encoder, dataset, image)
+
+
+@app.command()
 def verify() -> None:
     """Find damaged files, and say how to mend them.
 

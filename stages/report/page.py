@@ -29,7 +29,7 @@ def page(settings: Params, results: Results, checks: str) -> str:
     found = sections(settings, results)
     charts = {f"{section.key}-{index}": chart.to_dict() for section in found for index, chart in enumerate(section.charts)}
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
-    counted = f"{len(settings.all_datasets)} datasets, {len(settings.encoders)} encoders, seed {settings.run.seed}"
+    counted = f"{len(settings.all_datasets)} datasets, {len(settings.candidates)} encoders, seed {settings.run.seed}"
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         links="".join(f'<a href="#{section.key}">{section.heading}</a>' for section in found),
         answers=answers(results["recommendations"]),
