@@ -14,7 +14,6 @@ from pipelines import project
 from stages.errors import InputProblem, Problem, TryAgain
 
 WIDTH = 100  # columns that a recommendation is wrapped to
-REPORT = Path("data/reports/index.html")
 
 app = typer.Typer(
     help="Which pretrained model, layer, source data, head or source language? Cheap evidence before a fine-tuning run.",
@@ -175,7 +174,7 @@ def recommend(
     width = min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
     Console(width=width, highlight=False).print(query.recommendations(target, whole=whole or target is not None))
     print()
-    print(REPORT if REPORT.is_file() else f"{REPORT} has not been made yet: dvc repro report")
+    print(project.REPORT if project.REPORT.is_file() else f"{project.REPORT} has not been made yet: dvc repro report")
 
 
 @app.command()
@@ -264,6 +263,24 @@ def layers(
 ) -> None:
     """List the layers of a timm model for params.yaml."""
     _stage("encoders", arch)
+
+
+@app.command()
+def neighbours(
+    encoder: Annotated[str, typer.Argument(help="an encoder of params.yaml, or features computed elsewhere")],
+    dataset: Annotated[str, typer.Argument(help="a dataset that it has features of")],
+    image: Annotated[str, typer.Argument(help="an id, or a file of the dataset or elsewhere")],
+    layer: Annotated[str | None, typer.Option(help="by default the one that a linear head is fitted on")] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="how many")] = 24,
+    split: Annotated[str | None, typer.Option(help="look among train, val or test alone")] = None,
+) -> None:
+    """Show the nearest images as a contact sheet.
+
+    Writes one self-contained page and prints where it is. An image that is not in the dataset goes through the encoder.
+    """
+    project.require()
+    options = [*(["--layer", layer] if layer else []), *(["--split", split] if split else []), "--k", str(k)]
+    _stage("neighbours", *options, "--", encoder, dataset, image)
 
 
 @app.command()

@@ -7,10 +7,12 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
+from pipelines import graph
 from pipelines.forks import Fork, Forks
 from stages.errors import InputProblem, TryAgain
 
@@ -81,13 +83,20 @@ class Crew:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
-    def run(self, stage: str) -> Outcome:
-        """Bring one stage up to date; returns when it is, or when it has failed for good."""
+    def run(self, stage: str, environment: Mapping[str, str] | None = None, hold: Sequence[int] = ()) -> Outcome:
+        """Bring one stage up to date; returns when it is, or when it has failed for good.
+
+        Args:
+            stage: its name.
+            environment: variables to set for it.
+            hold: file descriptors to keep open until it has ended, even where this process is killed.
+        """
+        start = partial(self._forks.start, ["repro", "--single-item", "--", stage], environment, hold)
         started = time.monotonic()
         attempt = 0
         while True:
             attempt += 1
-            outcome = replace(self._when_free(stage), attempts=attempt, seconds=time.monotonic() - started)
+            outcome = replace(self._when_free(stage, start), attempts=attempt, seconds=time.monotonic() - started)
             if outcome.good or self._stopping.is_set() or attempt > RETRIES.get(outcome.code, OTHER_RETRIES):
                 return outcome
             pause = 0.0
@@ -96,6 +105,20 @@ class Crew:
             self.say(stage, f"exit code {outcome.code}; trying again" + (f" in {pause:g} s" if pause else ""))
             if self._stopping.wait(pause):
                 return outcome
+
+    def transfer(self, direction: Literal["pull", "push"]) -> None:
+        """Bring data and DVC's run cache from the remote, or there; what the remote does not have yet is made here.
+
+        Raises:
+            InputProblem: no remote is set.
+            TryAgain: DVC failed; the message is DVC's.
+        """
+        graph.require_remote()
+        options = ["--run-cache", "--allow-missing"] if direction == "pull" else ["--run-cache"]
+        code, lines = self._dvc(direction, partial(self._forks.start, [direction, *options]))
+        if code:
+            what = f"dvc {direction} failed: {_dvc_words(lines)}"
+            raise TryAgain(what, next_step=f"`dvc {direction} {' '.join(options)}` shows it; then run again")
 
     def stop(self) -> None:
         """End everything that runs, and start nothing more."""
@@ -109,12 +132,12 @@ class Crew:
             ender.join()
         self._forks.close()
 
-    def _when_free(self, stage: str) -> Outcome:
+    def _when_free(self, stage: str, start: Callable[[], Fork]) -> Outcome:
         """Make one attempt; a path that another DVC process holds is waited for, and is not an attempt."""
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         pause = 0.25
         while True:
-            code, lines = self._dvc(stage)
+            code, lines = self._dvc(stage, start)
             busy = code != 0 and any(_BUSY.search(line) for line in lines)
             if not busy:
                 return verdict(stage, code, lines)
@@ -123,11 +146,11 @@ class Crew:
                 return Outcome(stage, "failed", code=TryAgain.exit_code, message=message)
             pause = min(2 * pause, 5.0)
 
-    def _dvc(self, stage: str) -> tuple[int, list[str]]:
+    def _dvc(self, stage: str, start: Callable[[], Fork]) -> tuple[int, list[str]]:
         with self._lock:
             if self._stopping.is_set():
                 return TryAgain.exit_code, ["stopped before it began"]
-            fork = self._forks.start(stage)
+            fork = start()
             self._running.add(fork)
         lines: deque[str] = deque(maxlen=KEPT_LINES)
         reader = threading.Thread(target=self._read, args=(stage, fork, lines), daemon=True)

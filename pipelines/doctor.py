@@ -80,7 +80,7 @@ def _params() -> Iterator[Finding]:
     except InputProblem as problem:
         yield Finding("params.yaml", problem.what, problem.next_step)
         return
-    counted = f"{len(settings.all_datasets)} datasets, {len(settings.encoders)} encoders, {len(settings.targets)} targets"
+    counted = f"{len(settings.all_datasets)} datasets, {len(settings.candidates)} encoders, {len(settings.targets)} targets"
     absent = [name for name, entry in settings.datasets.files.items() if not Path(str(entry.options["path"])).exists()]
     if absent:
         yield Finding("params.yaml", f"{counted}; no files for {', '.join(absent)}", params.EDIT)

@@ -1,4 +1,4 @@
-"""Starts stages as forks of one process that has DVC loaded (`pipelines.one_stage`), and ends them."""
+"""Starts DVC commands as forks of one process that has DVC loaded (`pipelines.one_dvc`), and ends them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines import children
 
 
 class Fork:
-    """One running stage: its process id, which is its process group's too, and the text that it writes."""
+    """One running command: its process id, which is its process group's too, and the text that it writes."""
 
     def __init__(self, pid: int, output: int, verdict: int) -> None:
         self.pid = pid
@@ -31,7 +31,7 @@ class Fork:
     def wait(self, seconds: float | None = None) -> int | None:
         """Return DVC's exit code, negative for the signal that killed it, or None where it still runs after `seconds`.
 
-        When this returns a code, nothing of the stage's process group is left.
+        When this returns a code, nothing of its process group is left.
         """
         if not select.select([self._verdict], [], [], seconds)[0]:
             return None
@@ -60,11 +60,11 @@ class Forks:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def start(self, stage: str, environment: Mapping[str, str] | None = None, hold: Sequence[int] = ()) -> Fork:
-        """Bring one stage up to date, in a process group of its own.
+    def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None, hold: Sequence[int] = ()) -> Fork:
+        """Start a DVC command in a process group of its own.
 
         Args:
-            stage: its name.
+            command: its arguments, `repro` for instance and what follows.
             environment: variables to set for it.
             hold: file descriptors that the fork keeps open until it has ended, however it ends.
         """
@@ -72,7 +72,7 @@ class Forks:
             for attempt in (1, 2):
                 control = self._connected()
                 output, verdict = os.pipe(), os.pipe()
-                request = json.dumps({"stage": stage, "environment": dict(environment or {})}) + "\n"
+                request = json.dumps({"command": list(command), "environment": dict(environment or {})}) + "\n"
                 try:
                     socket.send_fds(control, [request.encode()], [output[1], verdict[1], *hold])
                     answer = control.recv(32)
@@ -88,7 +88,7 @@ class Forks:
                 self._disconnect()
                 if attempt == 2:
                     break
-        raise RuntimeError("`python -m pipelines.one_stage` ends as soon as it starts")
+        raise RuntimeError("`python -m pipelines.one_dvc` ends as soon as it starts")
 
     def close(self) -> None:
         """End the process that forks, and with it every fork."""
@@ -100,7 +100,7 @@ class Forks:
             self._control, theirs = socket.socketpair()
             with theirs:
                 handle = theirs.fileno()
-                self._process = children.start("pipelines.one_stage", str(handle), handles=[handle])
+                self._process = children.start("pipelines.one_dvc", str(handle), handles=[handle])
         return self._control
 
     def _disconnect(self) -> None:

@@ -23,6 +23,7 @@ class Node:
         changed: DVC's verdict when the graph was read: its command, a dep, a param or an output differs from dvc.lock.
         record: the file where DVC keeps the hashes of its outputs: dvc.lock, or the .dvc file itself.
         key: the stage's name in that file, None in a .dvc file.
+        device: the param that names the device it runs on, None for the CPU alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Node:
     changed: bool
     record: Path
     key: str | None
+    device: str | None = None
 
 
 def outputs(nodes: Iterable[Node]) -> dict[str, object]:
@@ -80,9 +82,25 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
                 changed=_changed(stage),
                 record=_record(stage),
                 key=getattr(stage, "name", None),
+                device=(stage.meta or {}).get("device"),
             )
             for stage in order
         }
+
+
+def require_remote() -> None:
+    """Check that DVC has a remote to pull from and push to.
+
+    Raises:
+        InputProblem: it has none.
+    """
+    from dvc.repo import Repo
+
+    with explained(), Repo(".") as repo:
+        if not repo.config["core"].get("remote"):
+            raise InputProblem(
+                "no remote is set", where="params.yaml: schedule", next_step="dvc remote add --default storage /a/folder"
+            )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pipelines import graph
 from pipelines.crew import Outcome
@@ -27,11 +27,11 @@ class Ledger:
         self._same: set[str] = set()  # finished with the outputs that dvc.lock had before the run
         self._waiting = self._in_order_of_weight()
 
-    def take(self) -> str | None:
-        """Return a stage that may start now and mark it as started, or None where none may."""
+    def take(self, fits: Callable[[str], bool] = lambda _: True) -> str | None:
+        """Return a stage that may start now, and that `fits`, and mark it as started, or None where there is none."""
         for name in self._waiting:
             needs = [self.outcomes.get(need) for need in self.nodes[name].needs]
-            if all(need is not None and need.good for need in needs):
+            if all(need is not None and need.good for need in needs) and fits(name):
                 self._waiting.remove(name)
                 return name
         return None

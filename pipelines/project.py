@@ -11,6 +11,7 @@ from stages.artifacts import atomic
 from stages.errors import InputProblem, TryAgain
 
 MARKS = ("dvc.yaml", "params.yaml")
+REPORT = Path("data/reports/index.html")
 PREFECT_HOME = Path("data/prefect")  # Prefect's own database; nothing is written into the user's home
 
 
@@ -36,12 +37,15 @@ def _is_project(folder: Path) -> bool:
 
 
 def prepare_prefect(log_level: str) -> None:
-    """Set what Prefect reads when it is imported: its home, and how much it says. Call before importing it.
+    """Set what Prefect reads when it is imported: its home, how much it says, and that it tells nobody else.
 
-    What the user has set wins, `PREFECT_API_URL` above all: with it the runs are recorded by that server.
+    Call it before importing Prefect. What the user has set wins, `PREFECT_API_URL` above all: with it that server
+    records the runs.
     """
     os.environ.setdefault("PREFECT_HOME", str(PREFECT_HOME.absolute()))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", log_level)
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 @contextmanager

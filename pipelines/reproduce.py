@@ -6,9 +6,10 @@ records. Nothing here keeps a result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect import flow, task
@@ -20,9 +21,12 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipelines import graph, mend, project, summary
 from pipelines.crew import Crew, Outcome
+from pipelines.dashboard import Dashboard
+from pipelines.devices import Slots
 from pipelines.ledger import Ledger
 from stages.errors import Problem
 
+DEVICE_POLL_SECONDS = 0.5  # how soon a device that another run gives back is seen
 MAX_JOBS = 256  # upper bound of the runner's threads; a run starts no more than its own `jobs`
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MAX_JOBS)
 
@@ -50,57 +54,84 @@ class RunFailed(Problem):
     persist_result=False,
     validate_parameters=True,
 )
-def reproduce(targets: list[str] | None = None, jobs: int = 1, retry_seconds: float = 5.0) -> dict[str, str]:
+def reproduce(
+    targets: list[str] | None = None, jobs: int = 1, retry_seconds: float = 5.0, pull: bool = False, push: bool = False
+) -> dict[str, str]:
     """Bring the targets and everything they need up to date, and return what became of each stage.
 
     Args:
         targets: as of `dvc repro`; None for all of dvc.yaml.
         jobs: stages that may run at the same time.
         retry_seconds: first pause before a stage that said "try again later" is tried again.
+        pull: bring data and earlier results from DVC's remote first.
+        push: bring data and results to DVC's remote when no stage has failed.
 
     Raises:
         RunFailed: a stage failed; only those that need it were not run.
-        InputProblem, TryAgain: nothing was run, see `graph.read` and `project.one_run`.
+        InputProblem, TryAgain: nothing was run, see `graph.read`, `project.one_run` and `Crew.transfer`.
     """
     project.require()
-    with project.one_run():
+    with project.one_run(), _a_crew(retry_seconds) as crew:
         for done in mend.records():
             get_run_logger().warning(done)
+        transfer = task(task_run_name="{direction}", cache_policy=NO_CACHE, persist_result=False)(crew.transfer)
+        if pull:
+            transfer("pull")
         ledger = Ledger(graph.read(targets))
-        _work_through(ledger, jobs, retry_seconds)
-        if deployment.id:
-            _leave_artifacts(ledger)
+        board = Dashboard() if deployment.id else None
+        try:
+            _work_through(ledger, crew, jobs, board)
+        finally:
+            if board:
+                board.leave(ledger.in_order)
+        if push and not ledger.failed:
+            transfer("push")
     if ledger.failed:
         raise RunFailed(ledger.failed)
     return {outcome.stage: outcome.result for outcome in ledger.in_order}
 
 
-def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
-    served = bool(deployment.id)
+@contextmanager
+def _a_crew(retry_seconds: float) -> Iterator[Crew]:
     console = summary.console()
     logger = get_run_logger()
 
     def say(stage: str, text: str) -> None:
-        if served:
+        if deployment.id:
             logger.info("%s: %s", stage, text)
         else:
             console.print(f"{stage}: {text}", markup=False)
 
     crew = Crew(say, retry_seconds)
+    try:
+        yield crew
+    finally:
+        crew.stop()
+
+
+def _work_through(ledger: Ledger, crew: Crew, jobs: int, board: Dashboard | None) -> None:
+    console = summary.console()
+    slots = Slots(ledger.nodes)
 
     @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retries=0)
     def run_stage(stage: str) -> Outcome:
-        outcome = crew.run(stage)
+        with slots.counted(stage):
+            outcome = crew.run(stage, slots.environment(stage), slots.handles(stage))
         if not outcome.good:
             raise StageFailed(outcome)
         return outcome
 
+    def fits(stage: str) -> bool:
+        return ledger.kept(stage) or slots.take(stage)
+
     futures: dict[str, PrefectFuture[Outcome]] = {}
     ended: SimpleQueue[str] = SimpleQueue()
     running = 0
+    told: str | None = None
     try:
         while True:
-            while running < jobs and (name := ledger.take()) is not None:
+            slots.refused = None
+            while running < jobs and (name := ledger.take(fits)) is not None:
                 if ledger.kept(name):
                     ledger.settle(Outcome(name, "unchanged"))
                     continue
@@ -109,16 +140,24 @@ def _work_through(ledger: Ledger, jobs: int, retry_seconds: float) -> None:
                 future.add_done_callback(partial(_note, ended, name))
                 futures[name] = future
                 running += 1
-            if not running:
+            if not running and not slots.refused:
                 break
-            name = ended.get()
+            if slots.refused and not running and slots.refused != told:
+                told = slots.refused
+                crew.say(told, "waits for a device that another run holds")
+            try:
+                name = ended.get(timeout=DEVICE_POLL_SECONDS if slots.refused else None)
+            except Empty:
+                continue
             running -= 1
+            slots.give_back(name)
             outcome = _outcome(name, futures[name])
             ledger.settle(outcome)
+            if board:
+                board.progress(len(ledger.outcomes), len(ledger.nodes))
             if outcome.result != "unchanged":
                 console.print(summary.line(outcome, len(ledger.outcomes), len(ledger.nodes)))
     finally:
-        crew.stop()
         if any(outcome.result != "unchanged" for outcome in ledger.in_order):
             console.print(summary.table(ledger.in_order))
 
@@ -134,18 +173,3 @@ def _outcome(name: str, future: PrefectFuture[Outcome]) -> Outcome:
     if isinstance(result, StageFailed):
         return result.outcome
     return Outcome(name, "failed", code=1, message=f"Prefect could not run it: {result!r}", attempts=1)
-
-
-def _leave_artifacts(ledger: Ledger) -> None:
-    """Show in Prefect's dashboard what became of the stages, and the answers."""
-    from prefect.artifacts import create_table_artifact
-
-    from stages.artifacts import tables
-
-    rows = [
-        {"stage": o.stage, "result": o.result, "seconds": round(o.seconds, 1), "message": o.message} for o in ledger.in_order
-    ]
-    create_table_artifact(key="stages", table=rows, description=summary.counts(ledger.in_order))
-    if tables.result_path("recommendations").is_file():
-        answers = tables.load("recommendations").to_dicts()
-        create_table_artifact(key="recommendations", table=answers, description="data/results/recommendations.parquet")

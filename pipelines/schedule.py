@@ -1,12 +1,14 @@
-"""The scheduled deployment of one host: cron and timezone from params.yaml, one run at a time."""
+"""Scheduled deployments: cron, timezone and what a run does from params.yaml, one run at a time."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from pipelines import server
+from pipelines import graph, server
+from stages import params
 from stages.errors import InputProblem
 from stages.params import Schedule
 
@@ -19,13 +21,15 @@ def serve(settings: Schedule, port: int | None = None) -> None:
     Uses the server that `PREFECT_API_URL` names, else one of its own for as long as this lasts.
 
     Args:
-        settings: cron, timezone and jobs.
+        settings: when, and what a run does.
         port: of its own server; Prefect's usual 4200 by default.
 
     Raises:
-        InputProblem: cron or timezone are not understood.
+        InputProblem: cron or timezone are not understood, or there is no remote to pull from or push to.
         TryAgain: the server did not start.
     """
+    if settings.pull or settings.push:
+        graph.require_remote()
     with server.running(scheduler=True, port=port) as wait:
         schedule = _schedule(settings)
         from prefect.types.entrypoint import EntrypointType
@@ -37,12 +41,33 @@ def serve(settings: Schedule, port: int | None = None) -> None:
         reproduce.serve(
             name=DEPLOYMENT,
             schedules=[schedule],
-            parameters={"jobs": settings.jobs},
+            parameters=_parameters(settings),
             # One here, and one over all hosts that serve the same deployment; a run that comes due meanwhile waits.
             limit=1,
             global_limit=1,
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
+
+
+def of_params() -> dict[str, Any]:
+    """Return what `pipelines/prefect.yaml` fills in, a build step of `prefect deploy`.
+
+    Raises:
+        InputProblem: as `params.load` and `serve`.
+    """
+    settings = params.load().schedule
+    if settings.pull or settings.push:
+        graph.require_remote()
+    return {
+        "cron": settings.cron,
+        "timezone": settings.timezone,
+        "parameters": _parameters(settings),
+        "folder": str(Path.cwd()),
+    }
+
+
+def _parameters(settings: Schedule) -> dict[str, Any]:
+    return {"jobs": settings.jobs, "pull": settings.pull, "push": settings.push}
 
 
 def _schedule(settings: Schedule) -> Any:

@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 120.0  # the first start makes the database
 STOP_SECONDS = 10.0
 SCHEDULER = "--scheduler"
+_OWN = "TRANSFERSCOPE_OWN_SERVER"
 
 
 @contextmanager
@@ -47,6 +48,8 @@ def running(*, scheduler: bool, port: int | None = None) -> Iterator[Callable[[]
     url = f"http://{HOST}:{port}/api"
     process = children.start("pipelines.server", str(port), *([SCHEDULER] if scheduler else []))
     os.environ["PREFECT_API_URL"] = url
+    if not scheduler:
+        os.environ[_OWN] = "1"
 
     def wait() -> str:
         deadline = time.monotonic() + START_SECONDS
@@ -63,7 +66,13 @@ def running(*, scheduler: bool, port: int | None = None) -> Iterator[Callable[[]
         yield wait
     finally:
         del os.environ["PREFECT_API_URL"]
+        os.environ.pop(_OWN, None)
         children.end(process, STOP_SECONDS)
+
+
+def own() -> bool:
+    """Return whether the server is one that serves this run alone, and so has nothing to limit."""
+    return _OWN in os.environ
 
 
 def _free_port(wanted: int) -> int:
@@ -91,6 +100,9 @@ def _answers(url: str) -> bool:
 def main(port: int, *, scheduler: bool) -> None:
     """Serve Prefect's API on loopback until told to end."""
     children.end_with_parent()
+    # Leases on disk, so that what a killed run held is given back after this server has been started anew.
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines import paramsfile
 from stages.artifacts.raw import raw_file
-from stages.datasets import KINDS, validate_entry
+from stages.datasets import KINDS, Source, validate_entry
 from stages.datasets.imagefolder import LAYOUT
 from stages.errors import InputProblem
 from stages.params import DatasetEntry
@@ -58,6 +58,7 @@ def start(images: Path, encoders: Sequence[str], *, name: str | None, layers: in
         ("datasets", "files"): {dataset: entry},
         ("targets",): [dataset],
         ("encoders",): written,
+        ("features",): {},
         ("rank", "accuracies"): None,
         ("prune", "pairs"): [],
         ("prune", "combine"): {},
@@ -94,6 +95,7 @@ def _dataset(name: str, images: Path) -> tuple[dict[str, Any], str]:
     tables = path.is_file() or (path.is_dir() and any(path.rglob("*.parquet")))
     entry = {"kind": "parquet" if tables else "imagefolder", "path": path.as_posix()}
     source = KINDS[entry["kind"]].read(validate_entry(name, DatasetEntry.model_validate(entry)))
+    assert isinstance(source, Source)  # both kinds are of images
     if tables:  # whose labels are beside the images: reading them all is for ingest
         return entry, f"{source.total:,} images"
     labels = sorted({raw.label for raw in source.rows if raw.label is not None})

@@ -25,7 +25,7 @@ def main(settings: Params, name: str) -> None:
     Raises:
         InputProblem: an unknown encoder or layer, or features or curves that are not there.
     """
-    settings.encoder(name)
+    settings.candidate(name)
     curves, crossings = (tables.load_parts(table, [name]) for table in ("probe_curves", "probe_crossover"))
     rows: list[dict[str, Any]] = []
     with bar(f"assumptions {name}", len(settings.targets), "targets") as advance:

@@ -14,7 +14,7 @@ from stages.artifacts import atomic
 from stages.artifacts.accuracies import accuracy_file, read_accuracies
 from stages.artifacts.raw import language_file
 from stages.errors import InputProblem, nearest
-from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, Params, PretrainWeights
+from stages.params import EDIT, PARAMS_FILE, Encoder, FileWeights, GivenFeatures, Params, PretrainWeights
 
 CHECKED = Path("data/checked.json")
 GRAPH = Path("dvc.yaml")
@@ -39,9 +39,12 @@ def check(settings: Params) -> None:
         _check_datasets(settings)
         if settings.rank.accuracies is not None:
             path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
-            read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
+            read_accuracies(path, settings.candidates, settings.targets, "params.yaml")
         for name, encoder in settings.encoders.items():
             _check_encoder(encoder, f"params.yaml: encoders.{name}")
+        _check_images(settings)
+        _check_given(settings)
+        _check_surrogates(settings)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=problem.where, next_step=problem.next_step or EDIT) from None
 
@@ -117,7 +120,7 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
         config = data_config(encoder, model)
     except InputProblem as problem:
         raise InputProblem(problem.what, where=where, next_step=problem.next_step) from None
-    check_input(model, encoder.layers, config.input_size, where=where)
+    check_input(model, encoder.layers, config.input_size, where=where, grids=encoder.grids)
     if isinstance(encoder.weights, PretrainWeights):
         from stages.objectives import chosen
 
@@ -126,12 +129,88 @@ def _check_encoder(encoder: Encoder, where: str) -> None:
         _check_weight_file(encoder.weights.file, f"{where}.weights.file")
 
 
+def _check_images(settings: Params) -> None:
+    """Raise InputProblem where something that looks at pixels is asked for on a dataset of rows without images."""
+    from stages.datasets import KINDS
+
+    bare = {name for name, dataset in settings.all_datasets.items() if not KINDS[dataset.kind].images}
+    needed = [
+        (f"encoders.{name}.weights.pretrain", dataset, f"encoder {name!r} would be trained on it")
+        for name, encoder in settings.encoders.items() if isinstance(encoder.weights, PretrainWeights)
+        for dataset in [encoder.weights.pretrain]
+    ]  # fmt: skip
+    for name in settings.encoders:
+        for dataset in settings.datasets_of(name):
+            where = "targets" if dataset in settings.targets else "prune.pairs"
+            needed.append((where, dataset, f"encoder {name!r} looks at images; leave `encoders` to targets that have them"))
+    for index, pair in enumerate(settings.prune.pairs):
+        if pair.encoder is not None:
+            needed += [
+                (f"prune.pairs.{index}.encoder", dataset, f"the proof would train {pair.encoder!r} on it")
+                for dataset in (pair.source, pair.target)
+            ]
+    for where, dataset, why in needed:
+        if dataset in bare:
+            what = f"dataset {dataset!r} holds ids and labels, no images, and {why}"
+            raise InputProblem(what, where=f"params.yaml: {where}", next_step=EDIT)
+
+
+def _check_given(settings: Params) -> None:
+    from stages.given.files import open_files
+
+    for name, given in settings.features.items():
+        for dataset in settings.datasets_of(name):
+            open_files(given, dataset, f"params.yaml: features.{name}")
+
+
 def _check_weight_file(path: Path, where: str) -> None:
     from stages.encoders.load import SUFFIXES
     from stages.sources import weight_file
 
     if weight_file(path, where).suffix not in SUFFIXES:
         raise InputProblem(f"{path} is none of {', '.join(SUFFIXES)}", where=where)
+
+
+def _check_surrogates(settings: Params) -> None:
+    """Refuse methods that ask a surrogate for the source's classes where its weights cannot know them."""
+    from stages.prune import NEED_HEAD, method_of
+
+    asking = [name for name in settings.prune.methods if method_of(name)[0] in NEED_HEAD]
+    for index, pair in enumerate(settings.prune.pairs if asking else []):
+        lack = _lack(settings.candidate(pair.surrogate))
+        if lack:
+            raise InputProblem(
+                f"{' and '.join(asking)} for {pair.source} -> {pair.target} need{'' if asking[1:] else 's'} a surrogate that "
+                f"tells the source's classes apart by name, and {lack}",
+                where=f"params.yaml: prune.pairs.{index}.surrogate: {pair.surrogate}",
+                next_step=f"in prune.methods use feature_mapping instead, or give {pair.surrogate} "
+                f"`weights: {{pretrain: {pair.source}}}` with the objective supervised, then `transferscope check`",
+            )
+
+
+def _lack(surrogate: Encoder | GivenFeatures) -> str | None:
+    """Return why the surrogate cannot name the source's classes, None where only `prune` can tell."""
+    if isinstance(surrogate, GivenFeatures):
+        return "features computed elsewhere come without a head"
+    if isinstance(surrogate.weights, PretrainWeights):
+        from stages.objectives import chosen
+
+        headless = not chosen(surrogate.weights, "")[0].has_head
+        return f"the objective {surrogate.weights.objective} leaves no head" if headless else None
+    if surrogate.weights == "hub":
+        from timm.models import get_pretrained_cfg
+
+        return None if get_pretrained_cfg(surrogate.arch).num_classes else f"{surrogate.arch} has no head"
+    assert isinstance(surrogate.weights, FileWeights)
+    from stages.weights import class_names, head_in_file
+
+    path = surrogate.weights.file
+    outputs = head_in_file(surrogate, path) if path.suffix == ".safetensors" else 1
+    if not outputs:
+        return f"{path} has no head"
+    if class_names(path, outputs) is None:
+        return f"{path} does not name its classes, as a .safetensors file can: `classes` in its metadata, a JSON list"
+    return None
 
 
 def _siblings(path: Path) -> str:

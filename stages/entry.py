@@ -44,11 +44,11 @@ def run(stage: str, body: Body, *, item: str | None = None, argv: list[str] | No
 def execute(stage: str, body: Body, name: str = "") -> int:
     """Run a stage's body under its lock and return the exit code; messages go to standard error."""
     label = f"{stage}@{name}" if name else stage
-    _die_with_parent()
+    die_with_parent()
     started = time.perf_counter()
     try:
         settings = params.load()
-        _limit_threads(settings.run.threads)
+        limit_threads(settings.run.threads)
         with atomic.lock(Path("stage") / label):
             body(settings, name)
     except Problem as problem:
@@ -81,7 +81,7 @@ def _peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
     """Give BLAS and torch the same number of threads everywhere: the order of their sums depends on it."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[variable] = str(threads)
@@ -98,7 +98,7 @@ def _limit_threads(threads: int) -> None:
             torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, ask to be killed when the DVC that started this stage dies, so that no orphan goes on writing."""
     if not sys.platform.startswith("linux"):
         return

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from stages import entry
 from stages.artifacts import atomic, features, manifest, store
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
-from stages.device import pick_device
-from stages.encoders import Preprocess, Tapped, load
+from stages.encoders import GRID, load
 from stages.errors import InputProblem
-from stages.extraction import Job, extract
-from stages.params import Params
+from stages.extraction import Writer, extract, job_for, on_devices, pick_devices
+from stages.params import Encoder, Params
 
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
-
-
-def datasets_of(settings: Params, name: str) -> list[str]:
-    """Return the datasets an encoder is needed on: every target, and both sides of the pairs it is a pruning surrogate for."""
-    pairs = [pair for pair in settings.prune.pairs if pair.surrogate == name]
-    sides = [dataset for pair in pairs for dataset in (pair.source, pair.target)]
-    return list(dict.fromkeys([*settings.targets, *sides]))
 
 
 def main(settings: Params, name: str) -> None:
@@ -33,31 +26,39 @@ def main(settings: Params, name: str) -> None:
     """
     encoder = settings.encoder(name)
     model, card = load(name)
-    tapped = Tapped(model, encoder.layers)
-    device = pick_device(settings.run)
+    devices = pick_devices(settings.run, settings.extract.devices)
+    kind = devices[0].partition(":")[0]
     with atomic.new_folder(features.FEATURES / name) as folder:
-        for dataset_name in datasets_of(settings, name):
+        for dataset_name in settings.datasets_of(name):
             dataset = Dataset.open(dataset_name)
             if dataset.rows.is_empty():
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
             unit = {
                 "card": card.what_matters(), "probabilities": bool(card.classes), "dataset": dataset.identity,
-                "layers": encoder.layers,
-                "extract": settings.extract.model_dump(), "precision": settings.run.precision, "device": device.type,
+                "layers": encoder.layers, "grids": encoder.grids,
+                "extract": settings.extract.what_matters(), "precision": settings.run.precision, "device": kind,
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
-            job = Job(
-                tapped, Preprocess.of(card), device, settings.run.precision, settings.extract.batch_size,
-                settings.extract.shard_images, settings.extract.dtype, settings.run.decoding_workers,
-                settings.ingest.max_pixels, keep_probabilities=bool(card.classes), label=f"{name} on {dataset_name}",
-            )  # fmt: skip
+            job = job_for(settings, name, dataset_name, devices[0], loaded=(model, card))
             with atomic.lock(work):  # two names for the same weights share it
-                joined = extract(job, dataset, work)
-                _publish(joined, folder / dataset_name, dataset, name, card, encoder.layers, settings.extract.dtype)
+                joined = extract(job, dataset, work, writer(settings, name, dataset_name, devices, work))
+                _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
 
 
-def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, layers: list[str], dtype: str) -> None:
+def writer(settings: Params, name: str, dataset: str, devices: list[str], work: Path) -> Writer | None:
+    """Return what writes the shards elsewhere, on a cluster or on several devices; None where this process does it itself."""
+    build = partial(job_for, settings, name, dataset)
+    if settings.extract.ray is not None:
+        from stages.extraction.on_ray import on_ray
+
+        return partial(on_ray, build, settings.extract.ray, devices[0].partition(":")[0], dataset, work, settings.run.threads)
+    if len(devices) > 1:
+        return partial(on_devices, build, devices, dataset, work, settings.run.threads)
+    return None
+
+
+def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card, encoder: Encoder, dtype: str) -> None:
     """Link the finished arrays into the output folder, with the rows' ids and labels beside them."""
     folder.mkdir()
     for array in sorted(joined.glob("*.npy")):
@@ -65,8 +66,8 @@ def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card
     dataset.rows.select(list(features.INDEX_SCHEMA)).write_parquet(folder / "index.parquet", compression="zstd")
     manifest.write(
         folder, kind="features", version=features.VERSION, inputs={"weights": card.sha256, "dataset": dataset.identity},
-        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in layers}, dtype=dtype,
-        source_classes=card.classes or None,
+        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in encoder.layers},
+        grids={layer: f"{layer}{GRID}.npy" for layer in encoder.grids}, dtype=dtype, source_classes=card.classes or None,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """python -m stages.finetune --encoder glyph_vit
 
 DVC entry: the ground truth of ranking. On every target a linear head on frozen features of every layer and full
-fine-tuning, several seeds each, on a small budget of training images. Finished runs are kept in the store: a new target
+fine-tuning, several seeds each, on a small budget of training images; the head alone where features were computed
+elsewhere. Finished runs are kept in the store: a new target
 costs only its own.
 """
 
@@ -12,6 +13,7 @@ import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +26,7 @@ from stages.artifacts.dataset import Dataset, Split, require_split
 from stages.artifacts.features import FeatureSet
 from stages.device import pick_device
 from stages.errors import InputProblem
-from stages.params import Params
+from stages.params import Encoder, Params
 from stages.probe.logistic import LogisticProbe
 
 CODE = (
@@ -54,26 +56,32 @@ def main(settings: Params, name: str) -> None:
     Raises:
         InputProblem: no such encoder, weights, features or dataset, or a target without training or test images.
     """
-    encoder = settings.encoder(name)  # an unknown name ends here, before anything is computed
+    candidate = settings.candidate(name)  # an unknown name ends here, before anything is computed
     benches = [Bench(settings, name, Dataset.open(target)) for target in dict.fromkeys(settings.targets)]
     rows = [
         {"target": bench.dataset.name, "encoder": name, "mode": mode, "seed": seed, **asdict(bench.outcome(mode, seed))}
         for bench in benches
         for mode in settings.finetune.modes
+        if mode == "linear" or isinstance(candidate, Encoder)
         for seed in range(settings.finetune.seeds)
     ]
     schema = {column: kind.dtype for column, kind in tables.SCHEMAS["finetuned"].columns.items()}
     tables.write_part("finetuned", name, pl.DataFrame(rows, schema=schema))
-    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"))
-    probes = [
-        {"target": bench.dataset.name, "encoder": name, "layer": layer, "seed": seed, "depth": depths[layer],
-         "d": bench.features.layer(layer).shape[1], "accuracy": bench.outcome("linear", seed, layer).accuracy}
-        for bench in benches if "linear" in settings.finetune.modes
-        for layer in encoder.layers
-        for seed in range(settings.finetune.seeds)
-    ]  # fmt: skip
+    probes = layers_of(candidate, benches) if isinstance(candidate, Encoder) and "linear" in settings.finetune.modes else []
     schema = {column: kind.dtype for column, kind in tables.SCHEMAS["layer_probes"].columns.items()}
     tables.write_part("layer_probes", name, pl.DataFrame(probes, schema=schema))
+
+
+def layers_of(encoder: Encoder, benches: list[Bench]) -> list[dict[str, Any]]:
+    """Return the rows of `layer_probes`: a linear head on every layer. Of features computed elsewhere no depth is known."""
+    depths = encoders.depths(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers)
+    return [
+        {"target": bench.dataset.name, "encoder": bench.name, "layer": layer, "seed": seed, "depth": depths[layer],
+         "d": bench.features.layer(layer).shape[1], "accuracy": bench.outcome("linear", seed, layer).accuracy}
+        for bench in benches
+        for layer in encoder.layers
+        for seed in range(bench.settings.finetune.seeds)
+    ]  # fmt: skip
 
 
 class Bench:
@@ -98,7 +106,7 @@ class Bench:
 
         `layer` is the one under a linear head, by default what the encoder's own head sees, else the last one listed.
         """
-        layer = layer or self.settings.encoder(self.name).head_layer
+        layer = layer or self.settings.candidate(self.name).head_layer
         folder = store.folder("finetune", store.key(self._inputs(mode, seed, layer), CODE))
         account = training.kept_account(folder / "outcome.json")
         if account is not None:

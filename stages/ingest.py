@@ -16,7 +16,7 @@ import polars as pl
 from stages import entry, progress
 from stages.artifacts import atomic, manifest
 from stages.artifacts.dataset import MANIFEST_SCHEMA, QUARANTINE_SCHEMA, VERSION, dataset_path
-from stages.datasets import KINDS, Raw, validate_entry
+from stages.datasets import KINDS, Labels, Raw, validate_entry
 from stages.datasets.decoding import Undecodable, decode_image
 from stages.datasets.splitting import assign, class_order, counts
 from stages.errors import InputProblem, nearest
@@ -24,6 +24,8 @@ from stages.params import EDIT, Ingest, Params
 
 BLOCK_IMAGES, BLOCK_BYTES = 32, 8_000_000  # what a worker takes at once: enough to hide the hand-over
 BLOCKS_AHEAD = 3  # per worker; bounds the memory, whatever the number of images
+BLOCK_ROWS = 65_536  # of a table
+NO_LABEL = "no label: the source gives none"
 _ROW_SCHEMA = {name: MANIFEST_SCHEMA[name] for name in ("id", "split", "label", "sha256", "width", "height", "shard")}
 
 
@@ -51,16 +53,18 @@ def main(settings: Params, name: str) -> None:
         what = f"there is no dataset {name!r}; {nearest(name, known)}"
         raise InputProblem(what, where="params.yaml: datasets", next_step=EDIT)
     limits, where = settings.ingest, f"dataset {name}"
-    options = validate_entry(name, known[name])
-    source = KINDS[known[name].kind].read(options)
+    source = KINDS[known[name].kind].read(validate_entry(name, known[name]))
     with atomic.new_folder(dataset_path(name)) as folder:
         shards = Shards(folder, limits.shard_megabytes * 1_000_000)
-        with progress.bar(f"ingest {name}", source.total, "images") as advance:
-            for seen in look_at(source.rows, limits, settings.run.decoding_workers):
-                shards.add(seen)
-                advance(1)
-        rows = shards.finish()
-        _check_quarantine(shards, limits, where)
+        if isinstance(source, Labels):
+            rows = shards.without_images(source)
+        else:
+            with progress.bar(f"ingest {name}", source.total, "images") as advance:
+                for seen in look_at(source.rows, limits, settings.run.decoding_workers):
+                    shards.add(seen)
+                    advance(1)
+            rows = shards.finish()
+        _check_quarantine(shards, len(rows), limits, where)
         if rows["id"].is_duplicated().any():
             twice = rows.filter(rows["id"].is_duplicated())["id"][0]
             raise InputProblem(
@@ -75,6 +79,8 @@ def main(settings: Params, name: str) -> None:
         _check_use(classes, facts, where)
         index = {label: number for number, label in enumerate(classes)}
         rows = rows.with_columns(class_index=pl.col("label").replace_strict(index, return_dtype=pl.Int64))
+        if isinstance(source, Labels):  # there was no content to hash: the ids have told the splits
+            rows = rows.with_columns(sha256=pl.lit(None, dtype=pl.String))
         rows.select(list(MANIFEST_SCHEMA)).sort("shard", "id").write_parquet(folder / "manifest.parquet", compression="zstd")
         quarantine = pl.DataFrame(shards.quarantine, schema=QUARANTINE_SCHEMA, orient="row").sort("id", "reason")
         quarantine.write_parquet(folder / "quarantine.parquet", compression="zstd")
@@ -82,7 +88,8 @@ def main(settings: Params, name: str) -> None:
             folder, kind="dataset", version=VERSION, inputs={"source": shards.source_key}, source_kind=known[name].kind,
             classes=classes, images=len(rows), quarantined=len(quarantine), **facts,
         )  # fmt: skip
-    print(f"{name}: {len(rows):,} images, {len(classes)} classes, {len(quarantine):,} quarantined")
+    what = "rows" if isinstance(source, Labels) else "images"
+    print(f"{name}: {len(rows):,} {what}, {len(classes)} classes, {len(quarantine):,} quarantined")
     for reason, number in _frequent(shards.quarantine):
         print(f"{name}: quarantined {number:,}: {reason}", file=sys.stderr)
 
@@ -99,7 +106,7 @@ def look_at(rows: Iterable[Raw], limits: Ingest, threads: int) -> Iterator[Seen]
 
 def _look(raw: Raw, limits: Ingest) -> Seen:
     if raw.label is None:
-        return Seen(raw, reason="no label: the source gives none")
+        return Seen(raw, reason=NO_LABEL)
     try:
         content = _content(raw, limits.max_bytes)
         image = decode_image(content, max_pixels=limits.max_pixels)
@@ -203,6 +210,18 @@ class Shards:
             self._write()
         return pl.concat(self._written) if self._written else pl.DataFrame(schema=_ROW_SCHEMA)
 
+    def without_images(self, source: Labels) -> pl.DataFrame:
+        """Take all rows of a table and return those with a label, as `finish` does; their sha256 is of the id."""
+        for block in source.rows.iter_slices(BLOCK_ROWS):
+            self._source.update(
+                "".join(f"{identity}\0{label}\0{split}\n" for identity, label, split in block.iter_rows()).encode()
+            )
+        labelled = source.rows.filter(pl.col("label").is_not_null())
+        self.quarantine = [(identity, NO_LABEL) for identity in source.rows.filter(pl.col("label").is_null())["id"]]
+        hashes = pl.Series([hashlib.sha256(identity.encode()).hexdigest() for identity in labelled["id"]], dtype=pl.String)
+        nothing = {name: pl.lit(None, dtype=_ROW_SCHEMA[name]) for name in ("width", "height", "shard")}
+        return labelled.with_columns(sha256=hashes, **nothing).select(list(_ROW_SCHEMA))
+
     def _write(self) -> None:
         shard = sorted(self._open, key=lambda seen: seen.raw.id)
         images = pl.DataFrame(
@@ -223,8 +242,8 @@ def _frequent(quarantine: list[tuple[str, str]]) -> list[tuple[str, int]]:
     return sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:3]
 
 
-def _check_quarantine(shards: Shards, limits: Ingest, where: str) -> None:
-    bad, good = len(shards.quarantine), sum(map(len, shards._written))
+def _check_quarantine(shards: Shards, good: int, limits: Ingest, where: str) -> None:
+    bad = len(shards.quarantine)
     if not good and not bad:
         raise InputProblem(
             "holds no image", where=where, next_step="check its `path` in params.yaml, then `transferscope check`"

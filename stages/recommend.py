@@ -31,7 +31,7 @@ def main(settings: Params, _name: str) -> None:
     """Write `recommendations` from the other result tables."""
     load, wanted = tables.load, settings.recommend
     scores = load("transferability")
-    layers = {name: encoder.head_layer for name, encoder in settings.encoders.items()}
+    layers = {name: encoder.head_layer for name, encoder in settings.candidates.items()}
     chosen = choices(wanted.metric, settings.rank.metrics, scores, load("metric_verdicts"))
     picked = picks(scores, {target: choice.metric for target, choice in chosen.items()})
     rows = [

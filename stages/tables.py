@@ -104,7 +104,7 @@ def given(settings: Params) -> pl.DataFrame:
     if settings.rank.accuracies is None:
         return pl.DataFrame(schema=schema)
     path = accuracy_file(settings.rank.accuracies, "params.yaml: rank.accuracies")
-    found = read_accuracies(path, settings.encoders, settings.targets, "params.yaml")
+    found = read_accuracies(path, settings.candidates, settings.targets, "params.yaml")
     return pl.DataFrame([
         {"target": row["dataset"], "encoder": row["encoder"], "mode": GIVEN, "seed": 0, "accuracy": row["accuracy"]}
         for row in found.iter_rows(named=True)
@@ -118,12 +118,12 @@ def main(settings: Params, name: str = "") -> None:
         InputProblem: an encoder's part is missing, damaged or of another schema version; the user's accuracies are wrong.
     """
     own = given(settings)
-    encoders = sorted(settings.encoders)
+    encoders = sorted(settings.candidates)
     transferability = add_rank(join_pools(tables.load_parts("transferability", encoders), settings.rank.metrics))
     finetuned = pl.concat([tables.load_parts("finetuned", encoders), own])
     probes = tables.load_parts("layer_probes", encoders)
     compared = pairs(
-        transferability, finetuned, probes, {encoder: settings.encoders[encoder].head_layer for encoder in encoders}
+        transferability, finetuned, probes, {encoder: settings.candidates[encoder].head_layer for encoder in encoders}
     )
     seed = partial(seeds.integer_seed, settings.run.seed)
     headless = set(transferability.filter(pl.col("n_source_classes").is_null())["encoder"])

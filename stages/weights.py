@@ -5,17 +5,18 @@ DVC entry: make an encoder's weights an artifact, whatever they come from (pre-t
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_pretrained_cfg
@@ -43,7 +44,9 @@ def main(settings: Params, name: str) -> None:
     encoder = settings.encoder(name)
     where = f"params.yaml: encoders.{name}"
     encoders.check_layers(
-        encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), encoder.layers, where=where
+        encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"),
+        [*encoder.layers, *encoder.grids],
+        where=where,
     )
     state, card = _maker(encoder)(settings, name, encoder)
     weights.write(name, state, card)
@@ -95,20 +98,63 @@ def from_file(settings: Params, name: str, encoder: Encoder) -> tuple[State, wei
     path = encoder.weights.file
     state = encoders.read_weight_file(path)
     bare = encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta")
-    num_classes = _classifier_size(bare, state)
+    num_classes = _classifier_size(bare, {key: tuple(tensor.shape) for key, tensor in state.items()})
     model = encoders.build(encoder.arch, encoder.arch_args, num_classes=num_classes)
     encoders.match_state(model, state, where=str(path))
     origin = f"{path.name} {manifest.sha256(path)}"
-    return model.state_dict(), _card(encoder, model, num_classes, origin, _numbered(num_classes))
+    names = class_names(path, num_classes) or _numbered(num_classes)
+    return model.state_dict(), _card(encoder, model, num_classes, origin, names)
 
 
-def _classifier_size(model: nn.Module, state: State) -> int:
-    """Return the outputs of the classifier that timm names for this architecture, 0 where `state` has none."""
+def head_in_file(encoder: Encoder, path: Path) -> int:
+    """Return the outputs of the head in a .safetensors file for this encoder, 0 without one; reads its header alone.
+
+    Raises:
+        InputProblem: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as content:
+            shapes = {key.removeprefix("module."): tuple(content.get_slice(key).get_shape()) for key in content.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputProblem(f"cannot be read as weights ({_first_line(error)})", where=str(path)) from None
+    return _classifier_size(encoders.build(encoder.arch, encoder.arch_args, num_classes=0, device="meta"), shapes)
+
+
+def class_names(path: Path, num_classes: int) -> list[str] | None:
+    """Return the names of the head's outputs from the header of a .safetensors file, None where it holds none.
+
+    They are the entry `classes` of its metadata: a JSON list of one name an output.
+
+    Raises:
+        InputProblem: the entry is no list of that many different names.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, framework="pt") as content:
+        written = (content.metadata() or {}).get("classes")
+    if written is None:
+        return None
+    try:
+        read = json.loads(written)
+    except ValueError:
+        read = None
+    names = [name for name in read if isinstance(name, str)] if isinstance(read, list) else []
+    if not len(set(names)) == len(read or []) == num_classes:
+        raise InputProblem(
+            f"`classes` in its metadata is no JSON list of {num_classes} different names, one an output of its head",
+            where=str(path),
+            next_step="save it again with save_file(state, path, metadata={'classes': json.dumps(names)})",
+        )
+    return names
+
+
+def _classifier_size(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return the outputs of the classifier that timm names for this architecture, 0 where no such weight is there."""
     named = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     for module in (named,) if isinstance(named, str) else named:
-        weight = state.get(f"{module}.weight")
-        if weight is not None and weight.ndim:
-            return int(weight.shape[0])
+        shape = shapes.get(f"{module}.weight")
+        if shape:
+            return int(shape[0])
     return 0
 
 

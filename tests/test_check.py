@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 from stages import params
 from stages.check import CHECKED, check, main
@@ -85,6 +87,49 @@ def test_weight_files(write_params: Callable[..., Path], project: Path) -> None:
     assert "is outside data/raw/weights" in said(str(project / "elsewhere.pth"))
     assert "is none of .safetensors, .pth, .pt" in said("data/raw/weights/mine.h5")
     assert "does not exist; in data/raw/weights" in said("data/raw/weights/deep/er/mine.pth")
+
+
+def test_a_surrogate_that_cannot_name_the_sources_classes(write_params: Callable[..., Path], project: Path) -> None:
+    from stages.encoders import build
+
+    path = project / "data" / "raw" / "weights" / "mine.safetensors"
+    relative = "data/raw/weights/mine.safetensors"
+
+    def saved(num_classes: int, metadata: dict[str, str] | None = None) -> None:
+        save_file(build("test_byobnet", {"in_chans": 1}, num_classes=num_classes).state_dict(), path, metadata=metadata)
+
+    def pruning(weights: Any, **change: Any) -> dict[str, Any]:
+        pair = {"source": "digits", "target": "digits", "surrogate": "mine"}
+        prune = {"pairs": [pair], "methods": ["feature_mapping", "label_mapping", "random"], **change}
+        return {"encoders": {"mine": {**TINY, "weights": weights}}, "prune": prune}
+
+    def said(weights: Any, **change: Any) -> str:
+        message = complaint(write_params, **pruning(weights, **change))
+        assert message.startswith("params.yaml: prune.pairs.0.surrogate: mine: ")
+        assert "digits -> digits" in message
+        assert "in prune.methods use feature_mapping" in message
+        assert "pretrain: digits" in message
+        return message
+
+    assert "the objective simclr leaves no head" in said({"pretrain": "digits", "objective": "simclr"})
+    saved(0)
+    assert "label_mapping for digits -> digits needs" in said({"file": relative})
+    assert "label_mapping and reversed" in said({"file": relative}, methods=["label_mapping", "reversed"])
+    assert f"{relative} has no head" in said({"file": relative})
+    saved(10)
+    assert "does not name its classes" in said({"file": relative})
+    saved(10, {"classes": '["only", "two"]'})
+    assert "no JSON list of 10 different names" in complaint(write_params, **pruning({"file": relative}))
+    path.write_bytes(b"{")
+    assert "cannot be read as weights" in complaint(write_params, **pruning({"file": relative}))
+    saved(10, {"classes": json.dumps(list("0123456789"))})
+    for weights, change in (
+        ({"file": relative}, {}),
+        ({"pretrain": "digits"}, {}),
+        ({"pretrain": "digits", "objective": "simclr"}, {"methods": ["feature_mapping", "random"]}),
+    ):
+        write_params(**pruning(weights, **change))
+        check(params.load())
 
 
 def test_accuracies(write_params: Callable[..., Path], project: Path) -> None:

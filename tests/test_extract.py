@@ -182,8 +182,8 @@ def test_the_surrogate_also_sees_its_source() -> None:
         "encoders": {"a": {**VIT, "weights": {"pretrain": "digits"}}, "b": VIT}, "prune": {"pairs": [pair]},
         "rank": {"metrics": ["logme"]}, "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt"]},
     })  # fmt: skip
-    assert extract.datasets_of(loaded, "a") == ["half", "digits"]
-    assert extract.datasets_of(loaded, "b") == ["half"]
+    assert loaded.datasets_of("a") == ["half", "digits"]
+    assert loaded.datasets_of("b") == ["half"]
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_the_linear_head_sees_the_drawn_images_alone(settings: Callable[..., par
     assert 0 < probes["depth"][1] < probes["depth"][0] == 1
 
     shutil.rmtree("data/features")
-    with pytest.raises(InputProblem, match=r"dvc repro extract@tiny"):
+    with pytest.raises(InputProblem, match=r"dvc repro --glob 'extract\*@tiny'"):
         finetune.Bench(made, "tiny", dataset).outcome("linear", 0)
     with pytest.raises(InputProblem, match=r"nearest valid: tiny"):
         finetune.main(made, "tin")

@@ -77,6 +77,16 @@ def test_every_dependency_on_code_exists_and_the_packages_count(stage: str) -> N
 
 
 def test_no_two_stages_write_one_output() -> None:
-    outs = [out for stage in STAGES.values() for out in stage.get("do", stage).get("outs", [])]
-    shared = {"data/datasets/${key}"}  # the two groups of datasets, whose names params.yaml keeps apart
-    assert len([out for out in outs if out not in shared]) == len({out for out in outs if out not in shared})
+    # Groups over datasets, and over encoders and features computed elsewhere, share no name: params.yaml keeps them apart.
+    shared = {"ingest_files": "ingest", **{name: name.removesuffix("_given") for name in STAGES if name.endswith("_given")}}
+    outs = [(out, shared.get(name, name)) for name, stage in STAGES.items() for out in stage.get("do", stage).get("outs", [])]
+    assert len({out for out, _ in outs}) == len(set(outs))
+
+
+def test_stages_that_may_use_an_accelerator_say_which_param_names_it() -> None:
+    definitions = {name: stage.get("do", stage) for name, stage in STAGES.items()}
+    marked = {name: stage["meta"]["device"] for name, stage in definitions.items() if "device" in stage.get("meta", {})}
+    assert set(marked) == {name for name, stage in definitions.items() if "stages/device.py" in stage["deps"]}
+    for name, key in marked.items():
+        section = key.partition(".")[0]
+        assert {key, section} & set(definitions[name]["params"]), f"{name} does not depend on {key}"

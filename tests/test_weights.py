@@ -56,19 +56,24 @@ def test_random_weights_depend_on_the_seed_and_the_name_alone(settings: Callable
         assert model(torch.zeros(2, 1, 32, 32)).ndim == 2  # features: there is no head
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-@pytest.mark.parametrize("classes", [0, 7])
-def test_a_file_keeps_its_weights_and_its_head(settings: Callable[..., params.Params], suffix: str, classes: int) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "classes", "named"),
+    [("safetensors", 0, False), ("safetensors", 7, False), ("safetensors", 7, True), ("pth", 0, False), ("pth", 7, False)],
+)
+def test_a_file_keeps_its_weights_and_its_head(
+    settings: Callable[..., params.Params], suffix: str, classes: int, named: bool
+) -> None:
+    names = [f"{'bird' if named else 'class'}_{index}" for index in range(classes)]
     model = encoders.build("test_vit", {"img_size": 32, "in_chans": 1}, num_classes=classes, seed=3)
     path = Path(f"data/raw/weights/mine.{suffix}")
     if suffix == "pth":
         torch.save({"state_dict": model.state_dict(), "epoch": 3}, path)
     else:
-        save_file(model.state_dict(), path)
+        save_file(model.state_dict(), path, metadata={"classes": json.dumps(names)} if named else None)
     changes = {"arch": "test_vit", "arch_args": {"img_size": 32, "in_chans": 1}, "mean": 0.25, "std": 0.5}
     weights.main(settings(encoder({"file": str(path)}, **changes)), "mine")
     loaded, card = encoders.load("mine")
-    assert card.classes == [f"class_{index}" for index in range(classes)]
+    assert card.classes == names
     assert (card.source, card.num_classes, card.mean, card.std) == ("file", classes, (0.25,), (0.5,))
     assert card.origin.startswith(path.name)
     images = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))

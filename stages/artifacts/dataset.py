@@ -23,7 +23,7 @@ MANIFEST_SCHEMA = {
     "split": pl.String,
     "label": pl.String,
     "class_index": pl.Int64,
-    "sha256": pl.String,
+    "sha256": pl.String,  # of the image; this and what follows is null where there is none
     "width": pl.Int64,
     "height": pl.Int64,
     "shard": pl.Int64,  # number of the images-*.parquet that holds the bytes
@@ -70,6 +70,20 @@ class Dataset:
         return pl.read_parquet(self.path / "manifest.parquet")
 
     @property
+    def has_images(self) -> bool:
+        """Say whether the rows are images; of a dataset of kind `table` only ids, labels and splits are known."""
+        return not self.rows["shard"].null_count()
+
+    def require_images(self) -> None:
+        """Raise InputProblem where the rows are not images."""
+        if not self.has_images:
+            raise InputProblem(
+                "holds ids and labels, no images",
+                where=str(self.path),
+                next_step="name features computed elsewhere under `features` in params.yaml, then `dvc repro`",
+            )
+
+    @property
     def quarantine(self) -> pl.DataFrame:
         """Return the images that could not be read: id, reason."""
         return pl.read_parquet(self.path / "quarantine.parquet")
@@ -83,6 +97,7 @@ class Dataset:
         yield from self._stream(pl.concat([self.rows[:0], *(self.rows[start:stop] for start, stop in ranges)]))
 
     def _stream(self, chosen: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
+        self.require_images()
         for shard in chosen["shard"].unique().sort():
             wanted = chosen.filter(pl.col("shard") == shard).select("id")
             content = pl.read_parquet(self.path / f"images-{shard:05d}.parquet")
@@ -90,6 +105,7 @@ class Dataset:
 
     def chosen(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Return the encoded bytes of single images by id, reading no shard that holds none of them."""
+        self.require_images()
         wanted = self.rows.filter(pl.col("id").is_in(list(ids))).select("id", "shard").sort("shard", "id")
         found: dict[str, bytes] = {}
         for (shard,), rows in wanted.group_by(["shard"], maintain_order=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stages.datasets.contract import DatasetKind, Raw, Source
+from stages.datasets.contract import DatasetKind, Labels, Raw, Source
 from stages.errors import InputProblem, nearest
 from stages.params import DatasetEntry, Section, explain
 from stages.registry import Registry
@@ -16,6 +16,7 @@ KINDS: Registry[DatasetKind[Any]] = Registry(
     {
         "imagefolder": "stages.datasets.imagefolder:KIND",
         "parquet": "stages.datasets.parquet:KIND",
+        "table": "stages.datasets.table:KIND",
         "torchvision": "stages.datasets.from_torchvision:KIND",
         "sklearn": "stages.datasets.from_sklearn:KIND",
         "glyphs": "stages.datasets.glyphs:KIND",
@@ -39,4 +40,4 @@ def validate_entry(name: str, entry: DatasetEntry) -> Section:
         raise InputProblem(explain(error, model), where=where, next_step=next_step) from None
 
 
-__all__ = ["KINDS", "DatasetKind", "Raw", "Source", "validate_entry"]
+__all__ = ["KINDS", "DatasetKind", "Labels", "Raw", "Source", "validate_entry"]

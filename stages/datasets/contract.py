@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import polars as pl
+
 from stages.artifacts.dataset import Split
 from stages.params import Section
 
@@ -54,6 +56,19 @@ class Source:
     class_names: Sequence[str] | None = None
 
 
+@dataclass(frozen=True)
+class Labels:
+    """An opened source of rows without images: what a table knows of them.
+
+    Attributes:
+        rows: id (unique), label (null where the source gives none), split (the source's own, or null), all text.
+        class_names: as of `Source`.
+    """
+
+    rows: pl.DataFrame
+    class_names: Sequence[str] | None = None
+
+
 OptionsT = TypeVar("OptionsT", bound=Section)
 
 
@@ -61,11 +76,13 @@ OptionsT = TypeVar("OptionsT", bound=Section)
 class DatasetKind(Generic[OptionsT]):
     """One kind of dataset: `options` validates what params.yaml says besides `kind`, `read` opens the source.
 
-    `read` raises InputProblem where the source is not what the options say.
+    `read` raises InputProblem where the source is not what the options say. A kind without images returns `Labels`; what
+    needs pixels refuses its datasets, and features computed elsewhere serve them.
     """
 
     options: type[OptionsT]
-    read: Callable[[OptionsT], Source]
+    read: Callable[[OptionsT], Source | Labels]
+    images: bool = True
 
 
 def split_named(name: str) -> Split | None:

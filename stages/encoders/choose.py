@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from stages.encoders import build, check_input, data_config, depths, known_architecture
-from stages.encoders.tap import POOLED
+from stages.encoders.layers import POOLED
 from stages.errors import InputProblem, Problem
 from stages.params import Encoder
 

@@ -1,94 +1,39 @@
-"""Tap any named layer of a timm model: all layers and the head in one forward pass, each pooled to a vector."""
+"""Tap any module of a timm model: all layers and the head in one forward pass, each pooled to a vector or kept as a grid."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stages.errors import InputProblem, nearest, out_of_memory
+from stages.encoders.layers import POOLED, UNPOOLED, check_layers, feature_info, module_of
+from stages.encoders.pooling import POOLS, FeatureMap, grid, mean
+from stages.errors import InputProblem, out_of_memory
 
-POOLED = "pooled"  # the vector that the classifier head sees
-
-
-def layer_names(model: nn.Module) -> list[str]:
-    """Return what can be tapped: "pooled" first, then stages and blocks by module name, in the model's own order.
-
-    A stage is a module that timm names in `feature_info`, or a numbered child of one of the model's own sequences
-    (`stages.1`, `blocks.8`); a block is a numbered child of a stage (`stages.1.0`, `layers.2.blocks.3`).
-    """
-    modules = dict(model.named_modules())
-    classifier = getattr(model, "default_cfg", {}).get("classifier") or ()
-    heads = {name.partition(".")[0] for name in ((classifier,) if isinstance(classifier, str) else classifier)}
-    stages = {entry["module"] for entry in _feature_info(model)}
-    for name in modules:
-        parent, _, last = name.rpartition(".")
-        if last.isdigit() and "." not in parent and _is_sequence(modules[parent]) and parent not in heads:
-            stages.add(name)
-    names = [POOLED]
-    for name, module in modules.items():
-        if isinstance(module, nn.ModuleList):  # a list of modules is never run itself
-            continue
-        parent, _, last = name.rpartition(".")
-        block = last.isdigit() and _is_sequence(modules[parent]) and (parent in stages or parent.rpartition(".")[0] in stages)
-        if name in stages or block:
-            names.append(name)
-    return names
+GRID = "@grid"  # behind a layer's name in what `Tapped` returns
 
 
-def depths(model: nn.Module) -> dict[str, float]:
-    """Return how deep each layer of `layer_names` ends, in (0, 1], "pooled" at 1.
-
-    Depth is the share of the model's weight matrices and kernels, the classifier left out, that lie up to the layer's end
-    in the model's own order.
-    """
-    names = layer_names(model)[1:]
-    classifier = getattr(model, "default_cfg", {}).get("classifier") or ()
-    heads = {classifier} if isinstance(classifier, str) else set(classifier)
-    ends, passed = dict.fromkeys(names, 0), 0
-    for name, module in model.named_modules():
-        inside = [layer for layer in names if name == layer or name.startswith(f"{layer}.")]
-        if name not in heads:
-            passed += sum(weight.ndim > 1 for weight in module.parameters(recurse=False))
-        ends |= dict.fromkeys(inside, passed)
-    return {POOLED: 1.0, **{name: end / (passed + 1) for name, end in ends.items()}}
+class _AllTapped(Exception):
+    """Every layer asked for has run; what the model would still compute is wanted by nobody."""
 
 
-def _is_sequence(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential | nn.ModuleList)
-
-
-def _feature_info(model: nn.Module) -> list[dict[str, Any]]:
-    """Return timm's account of the stages: module, num_chs, reduction (input pixels by side of one position)."""
-    info = getattr(model, "feature_info", None)
-    entries = [] if info is None else info if isinstance(info, list) else info.info
-    return [dict(entry) for entry in entries if entry.get("module")]
-
-
-def check_layers(model: nn.Module, layers: Sequence[str], *, where: str) -> None:
-    """Raise InputProblem, with the valid names nearest to it, at the first layer that the model does not have."""
-    valid = layer_names(model)
-    for layer in layers:
-        if layer not in valid:
-            raise InputProblem(
-                f"the model has no layer {layer!r}; {nearest(layer, valid)}",
-                where=where,
-                next_step="`python -m stages.encoders <arch>` lists the layers of a model",
-            )
-
-
-def check_input(model: nn.Module, layers: Sequence[str], input_size: tuple[int, int, int], *, where: str) -> None:
+def check_input(
+    model: nn.Module, layers: Sequence[str], input_size: tuple[int, int, int], *, where: str, grids: Sequence[str] = ()
+) -> None:
     """Run one image through the model; on the "meta" device this computes shapes alone.
 
     Raises:
         InputProblem: the model has no such layer, does not take images of this size, or does not use the layer.
     """
     check_layers(model, layers, where=f"{where}.layers")
+    check_layers(model, grids, where=f"{where}.grids")
     device = next(model.parameters()).device
     try:
-        Tapped(model, layers)(torch.empty(1, *input_size, device=device))
+        Tapped(model, layers, grids)(torch.empty(1, *input_size, device=device))
     except InputProblem as problem:
         raise InputProblem(problem.what, where=f"{where}.layers", next_step=problem.next_step) from None
     except Exception as error:  # what a model raises on images it is not made for is open-ended
@@ -107,23 +52,39 @@ class Tapped:
 
     Args:
         model: a timm model in evaluation mode.
-        layers: names from `layer_names`.
+        layers: names of modules, "pooled" or "unpooled"; with "@gem" or "@class" behind another pooling than the mean.
+        grids: names of modules or "unpooled", kept with all their positions.
 
     Outputs [n, c, h, w] and [n, h, w, c] become their mean over space, token outputs [n, t, c] the mean over the
     tokens that stand for patches (class and register tokens left out). Of a module with several outputs the one with
-    the channels that timm states is taken, else the first.
+    the channels that timm states is taken, else the first. A layer is pooled the moment it has run, before a later
+    module changes it in place; of a module that runs several times the last run counts. Where neither the head nor
+    "pooled" or "unpooled" is wanted, passes after the first one stop behind the last layer.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
-        check_layers(model, layers, where=type(model).__name__)
-        self.model, self.layers = model, list(layers)
+    def __init__(self, model: nn.Module, layers: Sequence[str], grids: Sequence[str] = ()) -> None:
+        check_layers(model, [*layers, *grids], where=type(model).__name__)
+        self.model, self.layers, self.grids = model, list(layers), list(grids)
+        self._wanted: dict[str, dict[str, Callable[[FeatureMap], Tensor]]] = {}  # module -> name of the result -> pooling
+        for layer in layers:
+            self._wanted.setdefault(module_of(layer), {})[layer] = POOLS.get(layer.partition("@")[2], mean)
+        for layer in grids:
+            self._wanted.setdefault(layer, {})[layer + GRID] = grid
         # timm's own word on the layout where it has one; Swin and relatives keep channels last.
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self._prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
-        self._stages = {entry["module"]: entry for entry in _feature_info(model)}
+        self._has_class_token = getattr(model, "cls_token", None) is not None
+        info = feature_info(model)
+        whole = {"num_chs": getattr(model, "num_features", None), "reduction": info[-1].get("reduction") if info else None}
+        self._stages = {UNPOOLED: whole} | {entry["module"]: entry for entry in info}
+        self._has_head = bool(getattr(model, "num_classes", 0))
+        self._last: str | None = None  # the module behind which a pass may stop
 
     def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return features by layer, each [n, d], and the head's logits [n, classes] or None where there is no head.
+        """Return features by layer and the head's logits [n, classes] or None where there is no head.
+
+        A layer is [n, d]; a grid, under its name with "@grid" behind it, [n, h, w, c], or [n, t, c] of tokens that lie on
+        no known grid.
 
         Args:
             images: normalised images [n, c, h, w].
@@ -131,56 +92,109 @@ class Tapped:
         Raises:
             InputProblem: the forward pass does not run a layer, or the layer's output is no feature map.
         """
+        kept: dict[str, Tensor] = {}
+        runs, logits = self._run(images, lambda name, output: kept.update(self._pool(name, output, images)))
+        for name in self._wanted:
+            if name not in runs:
+                raise InputProblem(f"the forward pass does not run {name!r}; tap its parent or its children")
+        whole = self._has_head or not {POOLED, UNPOOLED}.isdisjoint(self._wanted)
+        if not whole and self._last is None and max(runs.values()) == 1:
+            self._last = list(runs)[-1]
+        return {name: kept[name] for name in (*self.layers, *(layer + GRID for layer in self.grids))}, logits
+
+    def maps(self, images: Tensor) -> dict[str, FeatureMap]:
+        """Return what each layer puts out, unpooled; what is not run, or puts out no feature map, is left out."""
+        found: dict[str, FeatureMap] = {}
+
+        def take(name: str, output: Any) -> None:
+            with contextlib.suppress(InputProblem):
+                found[name] = self._read(name, output, images)
+
+        self._run(images, take)
+        return {name: found[name] for name in self._wanted if name in found}
+
+    def _run(self, images: Tensor, take: Callable[[str, Any], None]) -> tuple[Counter[str], Tensor | None]:
+        """Run one forward pass; return how often each layer ran, in the order of their first runs, and the logits."""
         model: Any = self.model
-        kept: dict[str, Any] = {}
+        runs: Counter[str] = Counter()
 
-        def keep(layer: str) -> Any:
-            return lambda _module, _inputs, output: kept.__setitem__(layer, output)
+        def ran(name: str, output: Any) -> None:
+            runs[name] += 1
+            take(name, output)
+            if name == self._last:
+                raise _AllTapped
 
-        hooks = [model.get_submodule(layer).register_forward_hook(keep(layer)) for layer in self.layers if layer != POOLED]
+        inside = [name for name in self._wanted if name not in (POOLED, UNPOOLED)]
+        hooks = [
+            model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: ran(name, output))
+            for name in inside
+        ]
+        logits = None
         try:
             with torch.inference_mode():
                 body = model.forward_features(images)
-                if POOLED in self.layers:
-                    kept[POOLED] = model.forward_head(body, pre_logits=True)
-                logits = model.forward_head(body) if getattr(model, "num_classes", 0) else None
-                return {layer: self._pool(layer, kept, images) for layer in self.layers}, logits
+                if UNPOOLED in self._wanted:
+                    ran(UNPOOLED, body)
+                if POOLED in self._wanted:
+                    ran(POOLED, model.forward_head(body, pre_logits=True))
+                if self._has_head or not set(inside) <= set(runs):  # a layer may lie in the head
+                    logits = model.forward_head(body)
+        except _AllTapped:
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
+        return runs, logits if self._has_head else None
 
-    def _pool(self, layer: str, kept: dict[str, Any], images: Tensor) -> Tensor:
-        if layer not in kept:
-            raise InputProblem(f"the forward pass does not run {layer!r}; tap its parent or its children")
+    def _pool(self, name: str, output: Any, images: Tensor) -> dict[str, Tensor]:
+        read = self._read(name, output, images)
+        try:
+            return {result: pool(read) for result, pool in self._wanted[name].items()}
+        except InputProblem as problem:
+            raise InputProblem(f"{name!r} {problem.what}") from None
+
+    def _read(self, name: str, output: Any, images: Tensor) -> FeatureMap:
+        """Return a module's output with what its dimensions mean."""
         n = len(images)
-        stage = self._stage(layer)
+        stage = self._stage(name)
         channels = stage.get("num_chs")
-        outputs = kept[layer] if isinstance(kept[layer], tuple | list) else [kept[layer]]
-        maps = [output for output in outputs if isinstance(output, Tensor) and output.ndim in (2, 3, 4) and len(output) == n]
-        maps = [output for output in maps if channels in output.shape[1:]] or maps
+        outputs = output if isinstance(output, tuple | list) else [output]
+        maps = [part for part in outputs if isinstance(part, Tensor) and part.ndim in (2, 3, 4) and len(part) == n]
+        maps = [part for part in maps if channels in part.shape[1:]] or maps
         if not maps:
-            raise InputProblem(f"the output of {layer!r} is no feature map of {n} images")
-        output = maps[0]
-        if output.ndim == 4:  # (n, c, h, w) or (n, h, w, c)
+            raise InputProblem(f"the output of {name!r} is no feature map of {n} images")
+        values = maps[0]
+        if values.ndim == 4:  # (n, c, h, w) or (n, h, w, c)
             last = self._channels_last
-            if (output.shape[1] == channels) != (output.shape[3] == channels):
-                last = output.shape[3] == channels
-            return output.mean(dim=(1, 2) if last else (2, 3))
-        if output.ndim == 3:  # (n, t, c)
-            return output[:, self._leading(output.shape[1], stage, images) :].mean(dim=1)
-        return output
+            if (values.shape[1] == channels) != (values.shape[3] == channels):
+                last = values.shape[3] == channels
+            return FeatureMap(values, (1, 2) if last else (2, 3), 0, False, None)
+        if values.ndim == 3:  # (n, t, c)
+            prefix, height_width = self._layout(values.shape[1], stage, images)
+            return FeatureMap(values, (1,), prefix, self._has_class_token, height_width)
+        return FeatureMap(values, (), 0, False, None)
 
     def _stage(self, layer: str) -> dict[str, Any]:
         """Return timm's entry for a layer or the stage around it, empty where there is none."""
         while layer and layer not in self._stages:
             layer = layer.rpartition(".")[0]
-        return self._stages.get(layer, {})
+        entry: dict[str, Any] = self._stages.get(layer, {})
+        return entry
 
-    def _leading(self, tokens: int, stage: dict[str, Any], images: Tensor) -> int:
-        """Return how many class and register tokens lead: none where a model adds them behind its blocks (CaiT, XCiT)."""
+    def _layout(self, tokens: int, stage: dict[str, Any], images: Tensor) -> tuple[int, tuple[int, int] | None]:
+        """Return how many class and register tokens lead, and the height and width of the others.
+
+        None lead where a model adds them behind its blocks (CaiT, XCiT).
+        """
         reduction = stage.get("reduction")
-        if reduction:
-            height, width = images.shape[2:]
-            if tokens in (height // reduction * (width // reduction), -(-height // reduction) * -(-width // reduction)):
-                return 0
-        return self._prefix_tokens
+        for height, width in _sides(images, reduction) if reduction else []:
+            if tokens == height * width:
+                return 0, (height, width)
+            if tokens == self._prefix_tokens + height * width:
+                return self._prefix_tokens, (height, width)
+        return self._prefix_tokens, None
+
+
+def _sides(images: Tensor, reduction: int) -> list[tuple[int, int]]:
+    height, width = images.shape[2:]
+    return [(height // reduction, width // reduction), (-(-height // reduction), -(-width // reduction))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -28,6 +29,7 @@ READ_AHEAD = 2  # batches of encoded images
 BEHIND = 2  # batches of features that wait to be written
 
 Rows = tuple[int, int]  # a shard: its first row, and the row behind its last
+Writer = Callable[[Sequence[Rows], Callable[[int], None], Clock], None]  # as `write_shards`, whose last three these are
 
 
 def planned(total: int, shard_images: int) -> list[Rows]:
@@ -40,8 +42,10 @@ def remaining(shards: Sequence[Rows], work: Path) -> list[Rows]:
     return [rows for rows in shards if not _folder(work, rows).is_dir()]
 
 
-def extract(job: Job, dataset: Dataset, work: Path) -> Path:
+def extract(job: Job, dataset: Dataset, work: Path, write: Writer | None = None) -> Path:
     """Return the folder below `work` with one array [n, d] a layer, computing what `work` does not hold yet.
+
+    `write` writes the missing shards; by default this process does, on the job's device.
 
     What is there is checked against its sha256 first: the outputs are links to these files, so an edit of an output
     in place damages them too.
@@ -52,19 +56,19 @@ def extract(job: Job, dataset: Dataset, work: Path) -> Path:
         return joined
     except InputProblem:
         shutil.rmtree(joined, ignore_errors=True)
-    extract_shards(job, dataset, work)
+    extract_shards(job, dataset, work, write=write)
     join_shards(job, len(dataset.rows), work)
     return joined
 
 
-def extract_shards(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None) -> None:
+def extract_shards(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None) -> None:
     """Write the shards `<first row>/<name>.npy` that `work` does not hold yet, each of `shard_images` rows, atomically."""
     clock = clock or Clock()
     total = len(dataset.rows)
     missing = remaining(planned(total, job.shard_images), work)
     done = total - sum(stop - start for start, stop in missing)
     with bar(f"extract {job.label}", total, "images", done=done, note=clock.told) as advance:
-        write_shards(job, dataset, work, missing, advance, clock)
+        (write or partial(write_shards, job, dataset, work))(missing, advance, clock)
 
 
 def write_shards(

@@ -13,6 +13,7 @@ from stages.params.answers import AUTO, Recommend, Schedule
 from stages.params.data import DatasetEntry, Datasets, Ingest
 from stages.params.encoders import Encoder, Extract, FileWeights, Finetune, Pretrain, PretrainWeights
 from stages.params.explain import explain
+from stages.params.given import GivenFeatures
 from stages.params.languages import Languages
 from stages.params.probe import Probe, Simulation
 from stages.params.prune import Combination, Prune, PrunePair
@@ -31,6 +32,7 @@ __all__ = [
     "Extract",
     "FileWeights",
     "Finetune",
+    "GivenFeatures",
     "Ingest",
     "Languages",
     "Params",
@@ -59,7 +61,8 @@ class Params(Section):
     datasets: Datasets
     targets: Annotated[Once[Slug], Field(min_length=1)]
     ingest: Ingest = Ingest()
-    encoders: Annotated[dict[Slug, Encoder], Field(min_length=1)]
+    encoders: dict[Slug, Encoder]
+    features: dict[Slug, GivenFeatures] = {}
     pretrain: Pretrain = Pretrain()
     extract: Extract = Extract()
     finetune: Finetune = Finetune()
@@ -84,8 +87,30 @@ class Params(Section):
             raise InputProblem(what, where=f"{PARAMS_FILE}: encoders", next_step=EDIT)
         return self.encoders[name]
 
+    @property
+    def candidates(self) -> dict[str, Encoder | GivenFeatures]:
+        """Return everything that has features, by name: the encoders, then the features computed elsewhere."""
+        return {**self.encoders, **self.features}
+
+    def candidate(self, name: str) -> Encoder | GivenFeatures:
+        """Return one of the candidates by name; raises InputProblem with the nearest names where there is none."""
+        if name not in self.candidates:
+            what = f"there is no encoder {name!r}; {nearest(name, self.candidates)}"
+            raise InputProblem(what, where=f"{PARAMS_FILE}: encoders", next_step=EDIT)
+        return self.candidates[name]
+
+    def datasets_of(self, name: str) -> list[str]:
+        """Return the datasets whose features a candidate needs: every target, and the pairs it is a pruning surrogate for."""
+        pairs = [pair for pair in self.prune.pairs if pair.surrogate == name]
+        return list(dict.fromkeys([*self.targets, *(side for pair in pairs for side in (pair.source, pair.target))]))
+
     @model_validator(mode="after")
     def _names_exist(self) -> Params:
+        if not self.candidates:
+            raise ValueError("encoders: is empty, and so is features; name one encoder, or features computed elsewhere")
+        both = set(self.encoders) & set(self.features)
+        if both:
+            raise ValueError(f"features.{sorted(both)[0]}: is an encoder's name already; choose another")
         twice = set(self.datasets.packaged) & set(self.datasets.files)
         if twice:
             raise ValueError(f"datasets: {sorted(twice)[0]!r} is in both groups; rename one")
@@ -109,9 +134,9 @@ class Params(Section):
         for index, pair in enumerate(self.prune.pairs):
             expect(f"prune.pairs.{index}.source", pair.source, known)
             expect(f"prune.pairs.{index}.target", pair.target, known)
-            expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.encoders)
-            surrogate = self.encoders[pair.surrogate]
-            weights = surrogate.weights
+            expect(f"prune.pairs.{index}.surrogate", pair.surrogate, self.candidates)
+            surrogate = self.candidates[pair.surrogate]
+            weights = surrogate.weights if isinstance(surrogate, Encoder) else None
             if weights == "random" or (isinstance(weights, PretrainWeights) and weights.pretrain != pair.source):
                 raise ValueError(
                     f"prune.pairs.{index}.surrogate: {pair.surrogate!r} is not trained on {pair.source!r}; "
@@ -127,10 +152,11 @@ class Params(Section):
         for name in self.prune.combine:
             if name in known:
                 raise ValueError(f"prune.combine.{name}: is a dataset's name already; choose another")
-        for name, encoder in self.encoders.items():
-            if self.probe.layer not in encoder.layers:
+        for name, candidate in self.candidates.items():
+            if self.probe.layer not in candidate.layers:
                 raise ValueError(
-                    f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; {nearest(self.probe.layer, encoder.layers)}"
+                    f"probe.layer: encoder {name!r} keeps no {self.probe.layer!r}; "
+                    f"{nearest(self.probe.layer, candidate.layers)}"
                 )
         if self.recommend.metric not in (AUTO, *self.rank.metrics):
             raise ValueError(

@@ -52,8 +52,10 @@ class Recommend(Section):
 
 
 class Schedule(Section):
-    """When `transferscope serve` runs the pipeline."""
+    """When a server runs the pipeline, and whether a run pulls from DVC's remote before and pushes to it after."""
 
     cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
     jobs: Count = 1
+    pull: bool = False
+    push: bool = False

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from stages.params.section import Count, Once, Section, Slug
+
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
 class PretrainWeights(BaseModel):
@@ -24,7 +26,10 @@ class PretrainWeights(BaseModel):
 
 
 class FileWeights(Section):
-    """Weights from a .safetensors or .pth file below data/raw/weights."""
+    """Weights from a .safetensors or .pth file below data/raw/weights.
+
+    A .safetensors file may name the outputs of its head: `classes` in its metadata, a JSON list.
+    """
 
     file: Path
 
@@ -56,7 +61,8 @@ class Encoder(Section):
     arch: str
     arch_args: dict[str, Any] = {}
     weights: WeightsForm
-    layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]
+    layers: Annotated[Once[str], Field(min_length=1)] = ["pooled"]  # one vector an image; @gem and @class instead of the mean
+    grids: Once[str] = []  # layers kept with all their positions, for methods that look at parts of an image
     input_size: Annotated[int, Field(ge=8)] | None = None  # pixels, square
     mean: float | tuple[float, ...] | None = None
     std: float | tuple[float, ...] | None = None
@@ -83,6 +89,21 @@ class Extract(Section):
     batch_size: Count = 256
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
+    devices: Literal["auto"] | Annotated[list[DeviceName], Field(min_length=1)] = "auto"  # one process each; auto: every GPU
+    ray: str | None = None  # address of a Ray cluster, host:port or auto, whose hosts share this folder; needs the extra `ray`
+
+    @field_validator("devices")
+    @classmethod
+    def _one_kind(cls, devices: str | list[str]) -> str | list[str]:
+        if not isinstance(devices, str) and len({name.partition(":")[0] for name in devices}) > 1:
+            raise ValueError(
+                f"{', '.join(devices)} are of several kinds, and features differ in their last digits between them"
+            )
+        return devices
+
+    def what_matters(self) -> dict[str, Any]:
+        """Return what features depend on: where they are computed is not among it."""
+        return self.model_dump(exclude={"devices", "ray"})
 
 
 class Finetune(Section):

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 PARAMS_FILE = Path("params.yaml")
 
 SLUG = re.compile(r"^[a-z0-9_]+$")
+LAYER = re.compile(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
 
 EDIT = f"edit {PARAMS_FILE}, then `transferscope check`"
 

@@ -25,7 +25,7 @@ def main(settings: Params, name: str) -> None:
     Raises:
         InputProblem: an unknown encoder, head or layer, features that are not there, or sizes that cannot be drawn.
     """
-    settings.encoder(name)  # an unknown name ends here, before anything is computed
+    settings.candidate(name)  # an unknown name ends here, before anything is computed
     probe = settings.probe
     all_curves, crossings = [], []
     for target in settings.targets:

@@ -35,6 +35,8 @@ PRUNERS: Registry[Pruner] = Registry(
     },
 )
 
+NEED_HEAD = frozenset({"label_mapping", "reversed"})  # the pruners that ask the surrogate for the source's classes
+
 _WITH_CLUSTERS = re.compile(r"(.+_clusters)_(\d+)")
 
 
@@ -48,6 +50,7 @@ def method_of(name: str) -> tuple[str, int | None]:
 
 
 __all__ = [
+    "NEED_HEAD",
     "PRUNERS",
     "GroupScores",
     "PruneInputs",

@@ -46,6 +46,7 @@ def prune(inputs: PruneInputs) -> GroupScores:
     if inputs.target_probabilities is None:
         raise InputProblem(
             "label mapping needs probabilities of the source's classes, and the surrogate's head is absent or knows others",
-            next_step="use feature_mapping, or a surrogate that is trained on the source's labels",
+            next_step="in prune.methods use feature_mapping instead, or a surrogate that is trained on the source's labels; "
+            "a weights file names its classes in the entry `classes` of its metadata",
         )
     return label_mapping(inputs.target_probabilities, len(inputs.group_names))

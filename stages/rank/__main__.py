@@ -85,7 +85,7 @@ def main(settings: Params, name: str) -> None:
         METRICS[metric]  # an unknown name ends here, before anything is computed
     device = accelerator(settings)
     rows: list[dict[str, Any]] = []
-    with bar(f"rank {name}", len(settings.targets) * len(settings.encoder(name).layers), "layers") as advance:
+    with bar(f"rank {name}", len(settings.targets) * len(settings.candidate(name).layers), "layers") as advance:
         for target in settings.targets:
             features = FeatureSet.open(name, target)
             labels = features.labels("train")

@@ -42,7 +42,8 @@ def page(settings: Params, results: Results, checks: str) -> str:
 def _inputs(settings: Params, checks: str, versions: str) -> str:
     """Return what the answers were made of: datasets, encoders, seed, checks, packages."""
     datasets = ", ".join(f"{name} ({entry.kind})" for name, entry in settings.all_datasets.items())
-    encoders = ", ".join(f"{name} ({encoder.arch}, {_origin(encoder)})" for name, encoder in settings.encoders.items())
+    named = [f"{name} ({encoder.arch}, {_origin(encoder)})" for name, encoder in settings.encoders.items()]
+    encoders = ", ".join(named + [f"{name} (features computed elsewhere)" for name in settings.features])
     lines = [
         f"Datasets: {datasets}. Targets: {', '.join(settings.targets)}. Seed {settings.run.seed}.",
         f"Encoders: {encoders}.",

@@ -20,7 +20,7 @@ SHOWN_DIGITS = 6  # significant, of a score in a figure
 def section(settings: Params, results: Results) -> Section:
     """Return the answer to which encoder and layer."""
     by, scores, agreed = ranked_by(settings, results), results["transferability"], results["agreement"]
-    layers = {name: encoder.head_layer for name, encoder in settings.encoders.items()}
+    layers = {name: encoder.head_layer for name, encoder in settings.candidates.items()}
     points = compared(scores, results["finetuned"], results["layer_probes"], layers)
     charts: list[Figure] = []
     if len(points):

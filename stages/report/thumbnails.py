@@ -15,11 +15,30 @@ SIDE = 56  # pixels at most: shown at half of that, sharp on screens of two pixe
 SCHEMA = {"source": pl.String, "group": pl.String, "image": pl.String}
 
 
+def picture(content: bytes, max_pixels: int, side: int, *, where: str) -> tuple[str, int]:
+    """Return an encoded image as a PNG of at most `side` pixels in a data URI, and the longer side of the PNG.
+
+    Raises:
+        InputProblem: the image, which ingest accepted, cannot be decoded any more; the message names `where`.
+    """
+    try:
+        image = decode_image(content, max_pixels=max_pixels)
+    except Undecodable as error:
+        what = f"cannot be decoded ({error})"
+        raise InputProblem(what, where=where, next_step="dvc repro --force sources") from None
+    image = image.convert("L" if image.mode in ("1", "L", "LA", "I", "I;16") else "RGB")
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", max(image.size)
+
+
 def thumbnails(groups: pl.DataFrame, max_pixels: int) -> pl.DataFrame:
     """Return a picture of every group that is a class of its source: the class's first training image.
 
     Args:
-        groups: columns source and group, each pair once; a group that is no class of the source gets no picture.
+        groups: columns source and group, each pair once; a group that is no class of the source gets no picture, nor
+            does a source of rows without images.
         max_pixels: bound on the image before it is decoded.
 
     Returns:
@@ -31,21 +50,14 @@ def thumbnails(groups: pl.DataFrame, max_pixels: int) -> pl.DataFrame:
     made = [pl.DataFrame(schema=SCHEMA)]
     for (source,), asked in groups.sort("source", "group").group_by(["source"], maintain_order=True):
         dataset = Dataset.open(str(source))
+        if not dataset.has_images:
+            continue
         rows = dataset.rows.filter(pl.col("split") == "train").unique("label", keep="first", maintain_order=True)
         firsts = dict(
             rows.filter(pl.col("label").is_in(asked["group"].to_list())).sort("label").select("label", "id").iter_rows()
         )
         encoded = dataset.chosen(firsts.values())
         for group, identity in firsts.items():
-            try:
-                image = decode_image(encoded[identity], max_pixels=max_pixels)
-            except Undecodable as error:
-                what, where = f"image {identity!r} cannot be decoded ({error})", str(dataset.path)
-                raise InputProblem(what, where=where, next_step="dvc repro --force sources") from None
-            image = image.convert("L" if image.mode in ("1", "L", "LA", "I", "I;16") else "RGB")
-            image.thumbnail((SIDE, SIDE))
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG", optimize=True)
-            uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+            uri, _ = picture(encoded[identity], max_pixels, SIDE, where=f"{dataset.path}, image {identity!r}")
             made.append(pl.DataFrame({"source": [source], "group": [group], "image": [uri]}, schema=SCHEMA))
     return pl.concat(made).sort("source", "group")

@@ -11,8 +11,8 @@ from stages.params import Params
 
 def of_params(settings: Params) -> dict[str, list[Any]]:
     """Return, per table, the rows and names that params.yaml asks for. A table that it leaves empty has no entry."""
-    encoders, targets = list(settings.encoders), settings.targets
-    tapped = sum(len(encoder.layers) for encoder in settings.encoders.values())
+    encoders, targets = list(settings.candidates), settings.targets
+    tapped = sum(len(candidate.layers) for candidate in settings.candidates.values())
     pairs = len(encoders) * len(targets)
     both = [_names("encoder", encoders), _names("target", targets)]
     probe, simulation, finetune = settings.probe, settings.simulation, settings.finetune
@@ -28,10 +28,10 @@ def of_params(settings: Params) -> dict[str, list[Any]]:
         ],
     }  # fmt: skip
     if finetune.modes and settings.rank.accuracies is None:
-        found["finetuned"] = [
-            _rows(pairs * len(finetune.modes) * finetune.seeds), *both,
-            _names("mode", finetune.modes), _names("seed", range(finetune.seeds)),
-        ]  # fmt: skip
+        found["finetuned"] = [_among("encoder", encoders), _names("target", targets), _names("seed", range(finetune.seeds))]
+        if not settings.features:  # which have a linear head alone
+            rows = _rows(pairs * len(finetune.modes) * finetune.seeds)
+            found["finetuned"] += [rows, _names("encoder", encoders), _names("mode", finetune.modes)]
         found["agreement"] = [_names("target", targets), _among("metric", settings.rank.metrics)]
     if settings.prune.pairs:
         sources = sorted({pair.source for pair in settings.prune.pairs})

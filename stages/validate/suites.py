@@ -31,10 +31,11 @@ def suites(settings: Params) -> Iterator[Suite]:
     """
     for name in settings.all_datasets:
         yield from _dataset(name, settings.ingest.max_quarantine_fraction)
-    yield _weights(settings)
-    for encoder in settings.encoders:
+    if settings.encoders:
+        yield _weights(settings)
+    for name, candidate in settings.candidates.items():
         for target in settings.targets:
-            yield from _features(encoder, target, settings.encoders[encoder].layers)
+            yield from _features(name, target, candidate.layers)
     for pair in settings.prune.pairs:
         yield _pruning(pair.source, pair.target, settings)
     counted = of_params(settings)

@@ -1,15 +1,18 @@
-"""python tests/bench/bench_rank.py [--rows 10000] [--dims 2048] [--classes 10] [--large 200000] [--figure FILE.svg]
+"""python tests/bench/bench_rank.py [--parts compare growth large] [--rows 10000] [--dims 2048] [--classes 10]
+                                   [--large 200000] [--figure docs/growth.svg]
 
 1. Every metric alone, and all of them on shared statistics, against LogME by a plain SVD and TMI by SciPy's k-d tree, in one
    run: seconds (best of three within ten), their ratio, and the peak memory each adds, in a process of its own.
-2. A large target on disk, 1,024 dims, float32 features and 100 source classes in float16, read through memory maps: seconds
-   of each metric and the peak memory of the whole process. Metrics that compare all pairs, or refit, are left out by name.
-3. Growth in the number of rows at 256 dims, as a table of exponents and a figure.
+2. Growth in the number of rows at 256 dims, each metric with statistics of its own on one thread, in seconds of the CPU so
+   that other programs matter less; as a table of exponents and a figure.
+3. A large target on disk, 1,024 dims, float32 features and 100 source classes in float16, read through memory maps: seconds
+   of every metric, the peak memory of the whole process after it, and which of them look at a sample of the rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -17,7 +20,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,10 @@ from stages.rank.accelerator import Accelerator
 
 REPEATS, ENOUGH = 3, 10.0  # runs of one way, and the seconds after which one more is not worth the wait
 REFITTED = ("nleep", "linear_cv")  # they fit models, by definition in minutes
-PAIRWISE = ("knn",)  # all pairs of rows
+LAST = ("nce", "tmi", "knn", *REFITTED)  # of the large target, the slowest at the end
+ALIKE = ("tmi_per_dim", "tmi_unclamped", "regularized_h_score")  # the same work under another name
 GROWTH = (2000, 4000, 8000, 16000, 32000)
+WARM = 2100  # rows on which everything is imported and compiled: more than one of kNN's tiles
 LOGME, TMI = "LogME by SVD", "TMI by k-d tree"
 ALL, CUDA = "all metrics, shared", "all metrics, CUDA"
 
@@ -128,7 +133,7 @@ def peak() -> float:
 def measure(result: Any, name: str, rows: int, dims: int, classes: int) -> None:
     """Send (seconds, added peak MiB, value) of one way."""
     inputs, way = target(rows, dims, classes), ways()[name]
-    way(*(part[: 20 * classes] for part in inputs))  # imported and compiled before the clock starts
+    way(*(part[:WARM] for part in inputs))  # imported and compiled before the clock starts
     before, seconds, value = peak(), [], float("nan")
     while len(seconds) < REPEATS and sum(seconds) < ENOUGH:
         started = time.perf_counter()
@@ -152,43 +157,47 @@ def write_large(folder: str, rows: int, dims: int) -> None:
 
 
 def measure_large(result: Any, folder: str) -> None:
-    """Send ([(metric, seconds so far shared statistics included)], peak MiB of the process)."""
+    """Send (metric, seconds, peak MiB of the process so far, warning) of shared statistics and every metric."""
     started = time.perf_counter()
     features, probabilities = (np.load(f"{folder}/{name}.npy", mmap_mode="r") for name in "xp")
     statistics = Statistics(features, np.load(f"{folder}/y.npy"), probabilities)
-    _ = statistics.spectrum, statistics.squared_norms
-    seconds = [("shared statistics", time.perf_counter() - started)]
-    for name in METRICS:
-        if name not in REFITTED + PAIRWISE:
-            started = time.perf_counter()
-            METRICS[name].rows(name, statistics)
-            seconds.append((name, time.perf_counter() - started))
-    result.send((seconds, peak()))
+    _ = statistics.spectrum
+    result.send(("shared statistics", time.perf_counter() - started, peak(), None))
+    for name in sorted(METRICS, key=lambda name: (name in LAST and LAST.index(name) + 1, name)):
+        started = time.perf_counter()
+        scores = METRICS[name].rows(name, statistics)
+        result.send((name, time.perf_counter() - started, peak(), next(iter(scores.values())).warning))
 
 
 def measure_growth(result: Any, rows: int) -> None:
-    """Send [(metric, seconds with statistics of its own)] at 256 dims."""
-    inputs = target(rows, 256, 10)
-    seconds = []
+    """Send [(metric, CPU seconds with statistics of its own)] at 256 dims."""
+    inputs, seconds = target(rows, 256, 10), []
     for name in METRICS:
-        if name not in REFITTED:
+        if name not in REFITTED + ALIKE:
             way = alone(name)
-            way(*(part[:200] for part in inputs))
-            started = time.perf_counter()
+            way(*(part[:WARM] for part in inputs))
+            started = time.process_time()
             way(*inputs)
-            seconds.append((name, time.perf_counter() - started))
+            seconds.append((name, time.process_time() - started))
     result.send(seconds)
 
 
-def in_process(body: Callable[..., None], *arguments: Any) -> Any:
-    """Return what `body` sends from a process of its own, whose peak memory is then its own."""
+def answers(body: Callable[..., None], *arguments: Any) -> Iterator[Any]:
+    """Yield what `body` sends from a process of its own, whose peak memory is then its own."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=body, args=(send, *arguments))
     process.start()
     send.close()
-    answer = receive.recv()
+    with contextlib.suppress(EOFError):
+        while True:
+            yield receive.recv()
     process.join()
+
+
+def in_process(body: Callable[..., None], *arguments: Any) -> Any:
+    """Return the one answer of a process."""
+    (answer,) = answers(body, *arguments)
     return answer
 
 
@@ -207,18 +216,20 @@ def large(rows: int, dims: int = 1024) -> None:
     """Print seconds and peak memory on a target on disk."""
     with tempfile.TemporaryDirectory() as folder:
         write_large(folder, rows, dims)
-        seconds, mib = in_process(measure_large, folder)
-    left_out = ", ".join(name for name in METRICS if name in REFITTED + PAIRWISE)
-    print(f"\nn = {rows}, d = {dims} from disk ({rows * dims * 4 / 2**20:.0f} MiB of features); without {left_out}")
-    for name, value in seconds:
-        print(f"{name:24} {value:9.2f}")
-    print(f"{'all':24} {sum(value for _, value in seconds):9.2f} seconds, peak {mib:.0f} MiB")
+        print(f"\nn = {rows}, d = {dims} from disk ({rows * dims * 4 / 2**20:.0f} MiB of features)")
+        print(f"{'':24} {'seconds':>9} {'peak MiB':>9}")
+        total = 0.0
+        for name, seconds, mib, warning in answers(measure_large, folder):
+            total += seconds
+            print(f"{name:24} {seconds:9.2f} {mib:9.0f}   {warning or ''}", flush=True)
+        print(f"{'all':24} {total:9.2f} {mib:9.0f}")
 
 
 def growth(figure: Path | None) -> None:
     """Print how seconds grow with rows, and draw it."""
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))  # of children
     found = {rows: dict(in_process(measure_growth, rows)) for rows in GROWTH}
-    print("\nseconds at 256 dims by rows; exponent p of seconds ~ rows^p over the last three")
+    print("\nCPU seconds at 256 dims by rows, one thread; exponent p of seconds ~ rows^p over the last three")
     print(f"{'':24} " + " ".join(f"{rows:>8}" for rows in GROWTH) + "        p")
     table = []
     for name in found[GROWTH[0]]:
@@ -227,17 +238,37 @@ def growth(figure: Path | None) -> None:
         print(f"{name:24} " + " ".join(f"{value:8.3f}" for value in seconds) + f" {slope:8.2f}")
         table += [{"metric": name, "rows": rows, "seconds": value} for rows, value in zip(GROWTH, seconds, strict=True)]
     if figure:
-        chart = (
-            alt.Chart(alt.Data(values=table))
-            .mark_line(point=True)
-            .encode(
-                x=alt.X("rows:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=list(GROWTH))),
-                y=alt.Y("seconds:Q", scale=alt.Scale(type="log")),
-                color=alt.Color("metric:N", scale=alt.Scale(scheme="tableau20")),
-            )
-        )
-        figure.write_text(vl_convert.vegalite_to_svg(chart.properties(width=520, height=360).to_dict()), encoding="utf-8")
+        figure.write_text(vl_convert.vegalite_to_svg(drawn(table).to_dict()), encoding="utf-8")
         print(f"drawn: {figure}")
+
+
+def drawn(table: list[dict[str, Any]]) -> alt.LayerChart:
+    """Return seconds against rows, both logarithmic, each line named at its end, beside lines of exponent 1 and 2."""
+    last = sorted((row for row in table if row["rows"] == GROWTH[-1]), key=lambda row: float(row["seconds"]))
+    ends, place = [], 0.0  # names that would overlap are moved up
+    for row in last:
+        place = max(row["seconds"], place * 1.22)
+        ends.append({**row, "place": place})
+    pairs = {"tmi", "knn"}
+    kind = [
+        {**row, "work": "all pairs of rows, or of a class's rows" if row["metric"] in pairs else "each row"} for row in table
+    ]
+    x = alt.X("rows:Q", title="rows", scale=alt.Scale(type="log", domain=[GROWTH[0], GROWTH[-1]], nice=False))
+    x = x.axis(values=list(GROWTH), format=",d", grid=False)
+    y = alt.Y("seconds:Q", title="CPU seconds, one thread", scale=alt.Scale(type="log"))
+    colour = alt.Color("work:N", title="works on").scale(range=["#c2410c", "#1d4ed8"]).legend(orient="top")
+    lines = alt.Chart(alt.Data(values=kind)).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=colour, detail="metric:N")
+    names = (
+        alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=6, color="#222").encode(x=x, y="place:Q", text="metric:N")
+    )
+    guides = [
+        {"rows": rows, "seconds": least * (rows / GROWTH[0]) ** power, "power": power}
+        for power, least in ((1, 0.008), (2, 0.05))
+        for rows in GROWTH
+    ]
+    guide = alt.Chart(alt.Data(values=guides)).mark_line(strokeDash=[4, 4], color="#777").encode(x=x, y=y, detail="power:N")
+    chart = (guide + lines + names).properties(width=520, height=460, background="white")
+    return chart.configure_axis(labelColor="#222", titleColor="#222").configure_view(stroke=None)
 
 
 def main() -> None:
@@ -246,13 +277,16 @@ def main() -> None:
     for option, default in (("rows", 10_000), ("dims", 2048), ("classes", 10), ("large", 200_000)):
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=("compare", "growth", "large"), default=("compare", "growth", "large"))
     options = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, numpy {np.__version__}, scipy {scipy.__version__}")
-    compare(options.rows, options.dims, options.classes)
-    growth(options.figure)
-    if options.large:
+    if "compare" in options.parts:
+        compare(options.rows, options.dims, options.classes)
+    if "large" in options.parts:
         large(options.large)
+    if "growth" in options.parts:  # the last: its processes have one thread
+        growth(options.figure)
 
 
 if __name__ == "__main__":

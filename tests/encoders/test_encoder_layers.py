@@ -62,7 +62,88 @@ def test_every_stage_is_what_timm_says_it_is(arch: str) -> None:
     assert len(maps) >= 2
     for index, expected in enumerate(output.mean(dim=(2, 3)) for output in maps):
         found = [name for name, value in features.items() if value.shape == expected.shape]
-        assert any(torch.allclose(features[name], expected, rtol=1e-4, atol=1e-4) for name in found), f"map {index}"
+        same = [name for name in found if torch.allclose(features[name], expected, rtol=1e-4, atol=1e-4)]
+        assert same, f"map {index}"
+        # Of one of these layers, all positions and the generalised mean, from timm's map alone.
+        same = [name for name in same if name != "pooled"]
+        whole, _ = Tapped(model, [f"{name}@gem" for name in same], same)(images)
+        positions = maps[index].permute(0, 2, 3, 1).flatten(1, 2)
+        cubes = maps[index].clamp(min=1e-6).double().pow(3).mean(dim=(2, 3)).pow(1 / 3)
+        fits = [name for name in same if _near(whole[f"{name}@grid"].flatten(1, -2), positions)]
+        assert fits, f"grid {index}"
+        assert any(_near(whole[f"{name}@gem"].double(), cubes) for name in fits), f"generalised mean {index}"
+
+
+def _near(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", sorted(MODELS))
+def test_what_the_last_layer_puts_out(arch: str) -> None:
+    """Timm's `forward_features`: its positions, its class token where it has one, and the mean that no head has changed."""
+    model: Any = build(arch, MODELS[arch], num_classes=0, seed=0)
+    images = images_for(model)
+    with torch.inference_mode():
+        body = model.forward_features(images)
+    body = body[0] if isinstance(body, tuple) else body
+    found, _ = Tapped(model, ["unpooled"], ["unpooled"])(images)
+    positions = found["unpooled@grid"]
+    torch.testing.assert_close(found["unpooled"], positions.flatten(1, -2).mean(dim=1))
+    if body.ndim == 4:
+        channels_first = body.shape[1] == model.num_features
+        torch.testing.assert_close(positions, body.permute(0, 2, 3, 1) if channels_first else body)
+        return
+    leading = body.shape[1] - positions.flatten(1, -2).shape[1]
+    torch.testing.assert_close(positions.flatten(1, -2), body[:, leading:])
+    if getattr(model, "cls_token", None) is None or not getattr(model, "num_prefix_tokens", 0):
+        with pytest.raises(InputProblem, match="'unpooled' has no class token here"):
+            Tapped(model, ["unpooled@class"])(images)
+    else:
+        assert leading >= 1
+        torch.testing.assert_close(Tapped(model, ["unpooled@class"])(images)[0]["unpooled@class"], body[:, 0])
+
+
+def test_any_module_is_kept_as_it_was_when_it_ran() -> None:
+    """A residual block adds to its last normalisation in place."""
+    model = build("test_resnet", {}, num_classes=0, seed=0)
+    images, seen = images_for(model), []
+    layer = "layer1.0.bn2"
+    hook = model.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
+    found, _ = Tapped(model, [layer], [layer])(images)
+    hook.remove()
+    torch.testing.assert_close(found[layer], seen[0].mean(dim=(2, 3)), rtol=0, atol=0)
+    torch.testing.assert_close(found[f"{layer}@grid"], seen[0].permute(0, 2, 3, 1), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("arch", "early", "late"), [("test_vit", "blocks.2", "blocks.3"), ("test_resnet", "layer2", "layer3")])
+def test_a_pass_stops_behind_the_last_layer(arch: str, early: str, late: str) -> None:
+    model = build(arch, {}, num_classes=0, seed=0)
+    tapped, images, ran = Tapped(model, [early, early + "@gem"]), images_for(model), []
+    hook = model.get_submodule(late).register_forward_hook(lambda *_: ran.append(1))
+    first, _ = tapped(images)
+    assert len(ran) == 1
+    again, _ = tapped(images)
+    assert len(ran) == 1
+    for name, value in first.items():
+        torch.testing.assert_close(again[name], value, rtol=0, atol=0)
+    Tapped(model, [early, "pooled"])(images)
+    hook.remove()
+    assert len(ran) == 2
+    with_head = Tapped(build(arch, {}, num_classes=3, seed=0), [early])
+    assert [with_head(images)[1] is None for _ in range(2)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("blocks.3@gm", "asks for no pooling that there is; nearest valid: gem"),
+        ("pooled@gem", "`pooled` is a vector already"),
+        ("blocks.3.attn.qvk", "no layer"),
+    ],
+)
+def test_a_pooling_that_there_is_not(layer: str, said: str) -> None:
+    with pytest.raises(InputProblem, match=said):
+        Tapped(build("test_vit", {}, num_classes=0, device="meta"), [layer])
 
 
 def test_names_of_params_mean_timms_stages() -> None:
@@ -124,7 +205,7 @@ def test_pooled_comes_first_and_names_are_unique() -> None:
 
 def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
     model = build("test_vit", {}, num_classes=0, device="meta")
-    with pytest.raises(InputProblem, match=r"no layer 'block\.3'; nearest valid: blocks\.3, .*\(and 2 more\)"):
+    with pytest.raises(InputProblem, match=r"no layer 'block\.3'; nearest valid: blocks\.3, .*\(and 3 more\)"):
         Tapped(model, ["pooled", "block.3"])
 
 
@@ -147,11 +228,13 @@ def test_a_layer_that_the_forward_pass_skips_is_named() -> None:
 
 
 def test_the_listing_command() -> None:
-    shown = subprocess.run(
+    listed = subprocess.run(
         [sys.executable, "-m", "stages.encoders", "test_resnet"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert shown[0] == "pooled"
-    assert {"layer1", "layer4", "layer2.0"} <= set(shown)
+    ).stdout
+    shown = listed.split()
+    assert {"pooled", "layer1", "layer4", "layer2.0"} <= set(shown)
+    line = next(line for line in listed.splitlines() if line.startswith("layer4 "))
+    assert line.split() == ["layer4", "96", "0.4", "MB", "5", "x", "5", "x", "96", "9.6", "MB", "@gem"]  # 160 px, 1 in 32
     wrong = subprocess.run(
         [sys.executable, "-m", "stages.encoders", "test_resnit"], capture_output=True, text=True, check=False
     )
@@ -181,4 +264,4 @@ def test_depth_goes_with_the_order_of_the_forward_pass(arch: str) -> None:
 def test_depth_counts_weights() -> None:
     """A ViT of two blocks: class token, positions and patches, then four matrices a block."""
     model = build("deit_tiny_patch16_224", {"depth": 2}, num_classes=5, seed=0)
-    assert depths(model) == {"pooled": 1.0, "blocks.0": 7 / 12, "blocks.1": 11 / 12}
+    assert depths(model) == {"pooled": 1.0, "unpooled": 11 / 12, "blocks.0": 7 / 12, "blocks.1": 11 / 12}

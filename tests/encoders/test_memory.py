@@ -46,7 +46,7 @@ def test_reading_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tap, "check_layers", lambda *_, **__: None)
-    monkeypatch.setattr(tap, "Tapped", lambda model, _layers: model)
+    monkeypatch.setattr(tap, "Tapped", lambda model, _layers, _grids: model)
     with pytest.raises(RuntimeError) as caught:
         tap.check_input(Large(), ["pooled"], (1, 8, 8), where="encoders.large")
     assert out_of_memory(caught.value)

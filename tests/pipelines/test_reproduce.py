@@ -93,7 +93,7 @@ def test_jobs_is_how_many_stages_run_at_once(make_served_toy: MakeToy, jobs: str
 
 def _dvc_of(run: int) -> psutil.Process:
     """Return the DVC process that a flow has started, a fork of the process that has DVC loaded."""
-    loaded = next(child for child in psutil.Process(run).children() if "pipelines.one_stage" in child.cmdline())
+    loaded = next(child for child in psutil.Process(run).children() if "pipelines.one_dvc" in child.cmdline())
     return loaded.children()[0]
 
 

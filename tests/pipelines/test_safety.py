@@ -113,7 +113,7 @@ def victim(run: int, kind: str) -> psutil.Process | None:
     """Return a process of a running flow: itself, the one with DVC loaded, one of its forks, or a stage."""
     try:
         flow = psutil.Process(run)
-        loaded = [child for child in flow.children() if "pipelines.one_stage" in child.cmdline()]
+        loaded = [child for child in flow.children() if "pipelines.one_dvc" in child.cmdline()]
         forks = [fork for loader in loaded for fork in loader.children()]
         stages = [stage for fork in forks for stage in fork.children(recursive=True)]
     except psutil.Error:

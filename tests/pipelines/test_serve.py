@@ -1,14 +1,16 @@
-"""`transferscope serve` with a real Prefect server on loopback: deploy, look, trigger, see the run finish."""
+"""A real Prefect server on loopback, `transferscope serve` and pipelines/prefect.yaml: deploy, trigger, see the run finish."""
 
 from __future__ import annotations
 
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import yaml
 
 MakeToy = Callable[..., Any]
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = {
     "one": {"cmd": "echo one > one.txt", "params": ["x"], "outs": ["one.txt"]},
     "two": {"cmd": "cp one.txt two.txt", "deps": ["one.txt"], "outs": ["two.txt"]},
@@ -26,7 +29,7 @@ PARAMS = {
     "encoders": {"tiny": {"arch": "test_byobnet", "weights": "random"}},
     "rank": {"metrics": ["logme"]},
     "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt"]},
-    "schedule": {"cron": "15 4 * * 1", "timezone": "Asia/Tokyo", "jobs": 2},
+    "schedule": {"cron": "15 4 * * 1", "timezone": "Asia/Tokyo", "jobs": 2, "pull": True, "push": True},
 }
 
 
@@ -65,12 +68,52 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
     raise AssertionError(f"not within {seconds} s")
 
 
+@pytest.fixture
+def outside() -> Iterator[dict[str, str]]:
+    """Variables that send every connection off this machine to a door, which at the end must not have been knocked at."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        door.setblocking(False)
+        proxy = f"http://127.0.0.1:{door.getsockname()[1]}"
+        names = ("http_proxy", "https_proxy", "all_proxy")
+        yield {name: proxy for lower in names for name in (lower, lower.upper())} | {
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+        with pytest.raises(BlockingIOError):
+            door.accept()
+
+
+@pytest.fixture
+def scheduled(make_toy: MakeToy, outside: dict[str, str], tmp_path: Path) -> Any:
+    """A project with a schedule, a remote to pull from and push to, a report, and no word against telling others."""
+    toy = make_toy("toy", {"one": STAGES["one"] | {"params": ["targets"]}, "two": STAGES["two"]})
+    (toy.path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    toy.environment.pop("DO_NOT_TRACK", None)
+    toy.environment.update(outside)
+    assert toy.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage")).returncode == 0
+    report = toy.path / "data" / "reports" / "index.html"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    return toy
+
+
+def left_artifacts(api: str) -> dict[str, Any]:
+    """Return what the last artifact of each key holds."""
+    return {artifact["key"]: artifact["data"] for artifact in ask(f"{api}/artifacts/latest/filter", {})}
+
+
+def check_artifacts(api: str, toy: Any) -> None:
+    data = left_artifacts(api)
+    assert {row["stage"] for row in json.loads(data["stages"])} == {"one", "two"}
+    assert data["progress"] == 100.0
+    assert (toy.path / "data" / "reports" / "index.html").as_uri() in data["report"]
+
+
 @pytest.mark.slow
-def test_deploys_the_schedule_and_runs_when_asked(make_toy: MakeToy, all_gone: Callable[[Path], None]) -> None:
-    toy = make_toy("toy", STAGES)
-    (toy.path / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "datasets": PARAMS["datasets"]}))
-    stages = {"one": STAGES["one"] | {"params": ["targets"]}, "two": STAGES["two"]}
-    (toy.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+def test_deploys_the_schedule_and_runs_when_asked(scheduled: Any, all_gone: Callable[[Path], None], tmp_path: Path) -> None:
+    toy = scheduled
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     served = toy.start("serve", "--port", str(port), PREFECT_RUNNER_POLL_FREQUENCY="1")
@@ -80,7 +123,7 @@ def test_deploys_the_schedule_and_runs_when_asked(make_toy: MakeToy, all_gone: C
         assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("15 4 * * 1", "Asia/Tokyo")
         assert schedule["active"]
         assert deployment["global_concurrency_limit"]["limit"] == 1
-        assert deployment["parameters"] == {"jobs": 2}
+        assert deployment["parameters"] == {"jobs": 2, "pull": True, "push": True}
 
         # Two at once: the second waits for the first, and both end well.
         runs = [ask(f"{api}/deployments/{deployment['id']}/create_flow_run", {}) for _ in range(2)]
@@ -90,13 +133,65 @@ def test_deploys_the_schedule_and_runs_when_asked(make_toy: MakeToy, all_gone: C
         assert (toy.path / "two.txt").read_text() == "one\n"
         spans = sorted((run["start_time"], run["end_time"]) for run in (ask(f"{api}/flow_runs/{run['id']}") for run in runs))
         assert spans[0][1] <= spans[1][0], "two runs overlapped"
-        rows = json.loads(ask(f"{api}/artifacts/filter", {"artifacts": {"key": {"any_": ["stages"]}}})[-1]["data"])
-        assert {row["stage"] for row in rows} == {"one", "two"}
+        check_artifacts(api, toy)
+        assert any((tmp_path / "storage" / "runs").rglob("*")), "nothing was pushed"
     finally:
         served.send_signal(signal.SIGINT)
         served.wait(30)
     all_gone(toy.path)
     assert "Traceback" not in (toy.path / "said").read_text()
+
+
+@pytest.mark.slow
+def test_prefect_deploy_and_a_worker_run_it_as_params_say(scheduled: Any, all_gone: Callable[[Path], None]) -> None:
+    toy, port = scheduled, free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    toy.environment["PREFECT_API_URL"] = api
+    worker = None
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.server", str(port), "--scheduler"], cwd=toy.path, env=toy.environment
+    )
+    try:
+        until(lambda: ask(f"{api}/health"), 60)
+        prefect = [Path(sys.executable).parent / "prefect", "--no-prompt"]
+        for arguments in (
+            ("work-pool", "create", "transferscope", "--type", "process"),
+            ("deploy", "--prefect-file", str(ROOT / "pipelines" / "prefect.yaml"), "--all"),
+        ):
+            done = subprocess.run(
+                [*prefect, *arguments], cwd=toy.path, env=toy.environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        deployment = ask(f"{api}/deployments/name/reproduce/nightly")
+        (schedule,) = deployment["schedules"]
+        assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("15 4 * * 1", "Asia/Tokyo")
+        assert deployment["parameters"] == {"jobs": 2, "pull": True, "push": True}
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        run = ask(f"{api}/deployments/{deployment['id']}/create_flow_run", {})
+        with (toy.path / "said").open("w") as said:
+            worker = subprocess.Popen(
+                [*prefect, "worker", "start", "--pool", "transferscope"], cwd=toy.path.parent, stdout=said, stderr=said,
+                env=toy.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"},
+            )  # fmt: skip
+        ended = until(lambda: _ended(f"{api}/flow_runs/{run['id']}"), 120)
+        assert ended["state"]["type"] == "COMPLETED", (ended["state"], (toy.path / "said").read_text())
+        assert (toy.path / "two.txt").read_text() == "one\n"
+        check_artifacts(api, toy)
+    finally:
+        for process in (worker, server):
+            if process is not None:
+                process.send_signal(signal.SIGINT)
+                process.wait(30)
+    all_gone(toy.path)
+
+
+def test_pull_without_a_remote_is_one_message(make_toy: MakeToy) -> None:
+    toy = make_toy("toy", STAGES)
+    (toy.path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    done = toy.transferscope("serve")
+    assert done.returncode == 2
+    assert "no remote is set" in done.stderr
+    assert "dvc remote add" in done.stderr
 
 
 def _ended(url: str) -> Any:

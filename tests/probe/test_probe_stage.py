@@ -88,7 +88,7 @@ def test_wrong_input_is_one_message_and_exit_code_2(write_params: Callable[..., 
     write_params(probe={"heads": ["logistics"]})
     missing = run_stage("probe", "--encoder", "tiny")
     assert missing.returncode == 2
-    assert "dvc repro extract@tiny" in missing.stderr
+    assert "dvc repro --glob 'extract*@tiny'" in missing.stderr
     write_features("tiny", "digits")
     unknown = run_stage("probe", "--encoder", "tiny")
     assert unknown.returncode == 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.prune import PRUNERS, GroupScores, PruneInputs, Rows, keep, ranked
+from stages.errors import InputProblem
+from stages.prune import NEED_HEAD, PRUNERS, GroupScores, PruneInputs, Rows, keep, ranked
 
 
 def inputs(seed: int = 0, n_groups: int = 12) -> PruneInputs:
@@ -49,9 +52,17 @@ def test_every_pruner_keeps_the_contract(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(PRUNERS))
-def test_only_pruners_that_say_so_change_with_the_repetition(method: str) -> None:
-    from dataclasses import replace
+def test_those_that_need_a_head_are_those_that_say_so(method: str) -> None:
+    headless = replace(inputs(), target_probabilities=None)
+    if method in NEED_HEAD:
+        with pytest.raises(InputProblem, match="head"):
+            PRUNERS[method](headless)
+    else:
+        np.testing.assert_array_equal(PRUNERS[method](headless).scores, PRUNERS[method](inputs()).scores)
 
+
+@pytest.mark.parametrize("method", sorted(PRUNERS))
+def test_only_pruners_that_say_so_change_with_the_repetition(method: str) -> None:
     first = PRUNERS[method](inputs())
     orders = {
         tuple(ranked(PRUNERS[method](replace(inputs(), generator=np.random.default_rng(seed)))).tolist()) for seed in range(4)
@@ -61,8 +72,6 @@ def test_only_pruners_that_say_so_change_with_the_repetition(method: str) -> Non
 
 @pytest.mark.parametrize("method", sorted(PRUNERS))
 def test_a_source_on_disk_gives_what_a_source_in_memory_gives(method: str) -> None:
-    from dataclasses import replace
-
     loaded = inputs()
     padded = np.full((300, 8), np.nan, dtype=np.float32)  # the rows between are another split's
     padded[::2] = np.asarray(loaded.source_features)

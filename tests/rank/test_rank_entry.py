@@ -149,7 +149,7 @@ def test_sampling(rank: Callable[..., pl.DataFrame]) -> None:
 
 
 def test_wrong_inputs_are_named(rank: Callable[..., pl.DataFrame], project: Path) -> None:
-    with pytest.raises(InputProblem, match="extract@tiny"):
+    with pytest.raises(InputProblem, match="@tiny"):
         rank(["knn"])
     with pytest.raises(InputProblem, match="logme"):
         rank(["log_me"])

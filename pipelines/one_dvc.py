@@ -1,6 +1,6 @@
-"""`dvc repro --single-item STAGE` in processes that leave nothing behind: `python -m pipelines.one_stage SOCKET`.
+"""DVC's command line in processes that leave nothing behind: `python -m pipelines.one_dvc SOCKET`.
 
-Importing DVC costs more than most stages' bookkeeping. So this process imports it once and runs each stage that it is
+Importing DVC costs more than most stages' bookkeeping. So this process imports it once and runs each command that it is
 asked for in a fork of itself; `pipelines.forks` asks. DVC survives the death of whoever started it, and its stage
 survives DVC: a fork that is asked to end, or whose parent dies, kills its stage and lets DVC put its books in order
 (DVC rewrites dvc.lock in place), and what a dead fork has left of its process group is killed.
@@ -23,14 +23,14 @@ from typing import Any
 from pipelines.children import end_group, end_with_parent
 
 LOOK_AGAIN_SECONDS = 0.2  # a stage that starts after the signal is found this late
-LONGEST_REQUEST = 65536  # bytes: a stage's name and a few variables
+LONGEST_REQUEST = 65536  # bytes: a command and a few variables
 MOST_HANDLES = 8
 
 
 def main(control: socket.socket) -> None:
     """Fork one DVC for each request until the other side closes the socket; then end them all.
 
-    A request is one JSON line and its handles: the stage's output, where to write its exit code, and any that the fork
+    A request is one JSON line and its handles: the command's output, where to write its exit code, and any that the fork
     keeps open while it lives. The answer is the fork's process id.
     """
     _import_all_of_dvc()
@@ -67,7 +67,7 @@ def main(control: socket.socket) -> None:
 
 
 def _run(request: dict[str, Any], output: int, parent: int) -> None:
-    """Be the fork: run the stage and exit with DVC's exit code (0, or 250 to 255)."""
+    """Be the fork: run the command and exit with DVC's exit code (0, or 250 to 255)."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -82,7 +82,7 @@ def _run(request: dict[str, Any], output: int, parent: int) -> None:
         os.environ.update(request["environment"])
         from dvc.cli import main as dvc
 
-        code = int(dvc(["--wait-for-lock", "repro", "--single-item", "--", request["stage"]]))
+        code = int(dvc(["--wait-for-lock", *request["command"]]))
     except BaseException:  # whatever happens, this fork never goes on as its parent
         traceback.print_exc()
     finally:
