@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,9 @@ def test_dvc_commands_work(small: Path, command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     if command == ["metrics", "show"]:
         assert "best_accuracy.hebrew" in done.stdout
+    if command == ["plots", "show"]:
+        plots = (small / "dvc_plots" / "index.html").read_text(encoding="utf-8")
+        assert all(name in plots for name in ("agreement", "probe_curves", "pruning", "logme, linear"))
 
 
 def test_the_page_needs_no_network(small: Path) -> None:
@@ -132,6 +136,22 @@ def test_the_page_needs_no_network(small: Path) -> None:
     assert set(re.findall(r'<figure id="([^"]+)"', page)) == set(charts)
     for name in ("rank", "extract", "prune", "probe", "languages"):
         assert f'<section id="{name}">' in page
+
+
+@pytest.mark.filterwarnings("ignore")  # marimo's own
+def test_the_notebook_answers_five_questions(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("marimo", reason="marimo is not installed: pip install -e '.[analyst]'")
+    monkeypatch.chdir(small)
+    notebook = runpy.run_path(str(ROOT / "docs" / "questions.py"))
+    _, found = notebook["app"].run()
+    picked = found["encoders"].filter(pl.col("rank") == 1)
+    assert len(found["encoders"]) == 2 * len(NET["layers"])
+    assert picked["score"].item() == found["encoders"]["score"].max()
+    assert set(found["classes"]["method"]) == {"label_mapping", "random"}
+    assert found["classes"]["rank"].max() == 8  # all classes there are
+    assert set(found["languages"]["task"]) == {"entity_type"}
+    assert set(found["trust"]["metric"]) <= {"tmi", "logme", "leep"}
+    assert found["heads"]["naive Bayes is ahead by"].min() > 0 or found["heads"].is_empty()
 
 
 def opened(browser: Any, small: Path, **how: Any) -> Any:
