@@ -12,9 +12,7 @@ def _():
 
     from stages.artifacts import tables
 
-    mo.md(
-        "# Five questions\n\nOver `tables.load(...)` alone; change a cell and ask your own. docs/tables.md describes every column."
-    )
+    mo.md("# Five questions\n\nOver `tables.load(...)` alone. Change a cell and ask your own; docs/tables.md has every column.")
     return mo, pl, tables
 
 
@@ -37,7 +35,7 @@ def _(metric, pl, tables, target):
         .select("rank", "encoder", "layer", "score", "best accuracy", "warning")
         .sort("rank", "encoder", "layer", nulls_last=True)
     )
-    encoders
+    encoders  # noqa: B018  # a cell shows its last expression
     return (encoders,)
 
 
