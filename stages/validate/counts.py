@@ -27,11 +27,14 @@ def of_params(settings: Params) -> dict[str, list[Any]]:
             _names("k", simulation.classes), _names("n_dims", simulation.dims), _names("seed", range(simulation.seeds)),
         ],
     }  # fmt: skip
-    if finetune.modes and settings.rank.accuracies is None:
-        found["finetuned"] = [_among("encoder", encoders), _names("target", targets), _names("seed", range(finetune.seeds))]
-        if not settings.features:  # which have a linear head alone
-            rows = _rows(pairs * len(finetune.modes) * finetune.seeds)
-            found["finetuned"] += [rows, _names("encoder", encoders), _names("mode", finetune.modes)]
+    # Of features computed elsewhere there is no encoder that could be tuned in full.
+    tuned = {mode: settings.encoders if mode == "full" else settings.candidates for mode in finetune.modes}
+    tuned = {mode: named for mode, named in tuned.items() if named}
+    if tuned and settings.rank.accuracies is None:
+        found["finetuned"] = [
+            _rows(sum(map(len, tuned.values())) * len(targets) * finetune.seeds), _among("encoder", encoders),
+            _names("target", targets), _names("mode", tuned), _names("seed", range(finetune.seeds)),
+        ]  # fmt: skip
         found["agreement"] = [_names("target", targets), _among("metric", settings.rank.metrics)]
     if settings.prune.pairs:
         sources = sorted({pair.source for pair in settings.prune.pairs})
