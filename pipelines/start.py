@@ -58,6 +58,7 @@ def start(images: Path, encoders: Sequence[str], *, name: str | None, layers: in
         ("datasets", "files"): {dataset: entry},
         ("targets",): [dataset],
         ("encoders",): written,
+        ("features",): {},
         ("rank", "accuracies"): None,
         ("prune", "pairs"): [],
         ("prune", "combine"): {},

@@ -110,6 +110,10 @@ def _md5(path: Path) -> str:
 def _checks(outputs: Outputs) -> Iterator[Callable[[], Damage | None]]:
     for path in sorted(CACHE.glob("??/*")):
         yield partial(_cached, outputs, path)
+    for name, users in sorted(outputs.users.items()):
+        made = [user for user in users if Path(user).exists()]
+        if made and CACHE.is_dir() and not _object(name).is_file():  # another cache than the project's own is not looked at
+            yield partial(_gone, name, made)
     for name, md5 in outputs.md5.items():
         if Path(name).is_file():  # folders have manifests of their own, below
             yield partial(_recorded, Path(name), md5)
@@ -137,6 +141,12 @@ def _cached(outputs: Outputs, path: Path) -> Damage | None:
     users = outputs.users.get(name, [])
     used = f"used by {', '.join(users)}" if users else "nothing in the present dvc.lock uses it"
     return Damage(path.as_posix(), f"DVC's cache object has another md5, {found}; {used}", (path.as_posix(), *users))
+
+
+def _gone(name: str, users: Sequence[str]) -> Damage:
+    """Name an object that the cache should have: DVC says "up to date", and cannot bring the output back later."""
+    what = f"DVC's cache has lost this object; used by {', '.join(users)}"
+    return Damage(_object(name).as_posix(), what, tuple(users))
 
 
 def _recorded(path: Path, md5: str) -> Damage | None:

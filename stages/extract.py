@@ -26,7 +26,7 @@ def main(settings: Params, name: str) -> None:
     """
     encoder = settings.encoder(name)
     model, card = load(name)
-    devices = pick_devices(settings.run, settings.extract.devices)
+    devices = pick_devices(settings.run, settings.extract.devices, here=settings.extract.ray is None)
     kind = devices[0].partition(":")[0]
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in settings.datasets_of(name):
@@ -40,7 +40,8 @@ def main(settings: Params, name: str) -> None:
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
-            job, clock = job_for(settings, name, dataset_name, devices[0], loaded=(model, card)), Clock()
+            here = devices[0] if settings.extract.ray is None else "cpu"  # a cluster's hosts make jobs of their own
+            job, clock = job_for(settings, name, dataset_name, here, loaded=(model, card)), Clock()
             with atomic.lock(work):  # two names for the same weights share it
                 joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -19,6 +21,7 @@ from stages.artifacts import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 GLYPHS = {"kind": "glyphs", "scripts": ["latin"], "classes": 8, "images_per_class": 30, "size": 16}
 NET = {"arch": "test_byobnet", "arch_args": {"in_chans": 1}, "input_size": 32, "layers": ["pooled", "stages.1"]}
@@ -120,6 +123,9 @@ def test_dvc_commands_work(small: Path, command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     if command == ["metrics", "show"]:
         assert "best_accuracy.hebrew" in done.stdout
+    if command == ["plots", "show"]:
+        plots = (small / "dvc_plots" / "index.html").read_text(encoding="utf-8")
+        assert all(name in plots for name in ("agreement", "probe_curves", "pruning", "logme, linear"))
 
 
 def test_the_page_needs_no_network(small: Path) -> None:
@@ -130,6 +136,109 @@ def test_the_page_needs_no_network(small: Path) -> None:
     assert set(re.findall(r'<figure id="([^"]+)"', page)) == set(charts)
     for name in ("rank", "extract", "prune", "probe", "languages"):
         assert f'<section id="{name}">' in page
+
+
+@pytest.mark.filterwarnings("ignore")  # marimo's own
+def test_the_notebook_answers_five_questions(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("marimo", reason="marimo is not installed: pip install -e '.[analyst]'")
+    monkeypatch.chdir(small)
+    notebook = runpy.run_path(str(ROOT / "docs" / "questions.py"))
+    _, found = notebook["app"].run()
+    picked = found["encoders"].filter(pl.col("rank") == 1)
+    assert len(found["encoders"]) == 2 * len(NET["layers"])
+    assert picked["score"].item() == found["encoders"]["score"].max()
+    assert set(found["classes"]["method"]) == {"label_mapping", "random"}
+    assert found["classes"]["rank"].max() == 8  # all classes there are
+    assert set(found["languages"]["task"]) == {"entity_type"}
+    assert set(found["trust"]["metric"]) <= {"tmi", "logme", "leep"}
+    assert found["heads"]["naive Bayes is ahead by"].min() > 0 or found["heads"].is_empty()
+
+
+def opened(browser: Any, small: Path, **how: Any) -> Any:
+    page = small / "data" / "reports" / "index.html"
+    browser.said.clear()
+    browser.asked.clear()
+    browser.open(page, ready="document.body.dataset.drawn", **how)
+    assert browser.said == []
+    outside = [url for url in browser.asked if not url.startswith((page.absolute().as_uri(), "data:", "blob:"))]
+    assert outside == []
+    return browser
+
+
+def test_every_figure_is_drawn_and_every_link_leads_somewhere(small: Path, browser: Any) -> None:
+    page = opened(browser, small)
+    figures = page.run("document.querySelectorAll('figure').length")
+    assert figures > 5
+    assert page.run("Number(document.body.dataset.drawn)") == figures
+    marks = """[...document.querySelectorAll('figure')].map(figure => {
+      const marks = [...figure.querySelectorAll('svg .role-mark :is(path, image, text)')];
+      const boxes = marks.map(mark => mark.getBoundingClientRect());
+      return boxes.filter(box => box.width + box.height > 1).length;
+    })"""
+    assert min(page.run(marks)) > 1
+    links = page.run("[...document.querySelectorAll('a')].map(link => link.getAttribute('href'))")
+    assert len(links) > 5
+    for link in links:
+        if link.startswith("#"):
+            assert page.run(f"document.querySelectorAll('{link}').length") == 1, link
+        else:
+            assert (small / "data" / "reports" / link).is_file(), link
+
+
+def test_a_click_on_a_column_sorts(small: Path, browser: Any) -> None:
+    page = opened(browser, small)
+    page.run("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    page.run("""window.table = [...document.querySelectorAll('.rows table')].find(table => table.tBodies[0].rows.length > 3);
+      window.text = cell => cell.textContent.replace('\u2212', '-').trim();
+      window.cells = place => [...table.tBodies[0].rows].map(row => text(row.children[place]));
+      window.heads = [...table.querySelectorAll('th')]""")
+    columns = page.run("heads.map((head, place) => cells(place))")
+    numeric = [number for number, cells in enumerate(columns) if all(map(NUMBER.fullmatch, cells)) and len(set(cells)) > 1]
+    for place in numeric[:2]:
+        for sign, state in ((1, "ascending"), (-1, "descending")):
+            page.run(f"heads[{place}].click()")
+            assert page.run("heads.map(head => head.ariaSort).filter(Boolean)") == [state]
+            numbers = [sign * float(cell) for cell in page.run(f"cells({place})")]
+            assert numbers == sorted(numbers)
+            assert len(numbers) == len(columns[place])
+    assert numeric
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1100, False), (1100, True)])
+def test_the_page_fits_its_width_and_can_be_read(small: Path, browser: Any, width: int, dark: bool) -> None:
+    page = opened(browser, small, width=width, dark=dark)
+    assert page.run("document.documentElement.scrollWidth") <= width
+    contrasts = """(() => {
+      const light = text => {  // relative luminance, WCAG 2
+        const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map(c => c / 255)
+          .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const paper = light(getComputedStyle(document.body).backgroundColor);
+      return [...document.querySelectorAll('h1, h2, p, a, summary, small, td, th, footer')].map(element => {
+        const ink = light(getComputedStyle(element).color);
+        return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+      });
+    })()"""
+    assert min(page.run(contrasts)) >= 4.5  # WCAG's AA
+    paper = page.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper))) < 384) == dark
+    seen = page.call("Page.captureScreenshot")["data"]
+    assert len(seen) > 20_000
+
+
+def test_data_docs_open_without_the_network(small: Path, browser: Any) -> None:
+    folder = small / "data" / "reports" / "validation"
+    browser.said.clear()
+    browser.asked.clear()
+    browser.open(folder / "index.html", width=390, dark=True)
+    assert browser.run("document.querySelectorAll('tbody tr').length") == len(list(folder.glob("*.html"))) - 1
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    browser.open(folder / "table-transferability.html", width=390, ready="document.title.startsWith('table')")
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert "passed" in browser.run("getComputedStyle(document.querySelector('.fa-check-circle'), '::before').content")
+    assert browser.said == []
+    assert all(url.startswith("file:") for url in browser.asked)
 
 
 def test_a_removed_encoder_leaves_every_table(small: Path, tmp_path: Path) -> None:

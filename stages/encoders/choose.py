@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from stages.encoders import build, check_input, data_config, depths, known_architecture
-from stages.encoders.layers import POOLED
+from stages.encoders.layers import POOLED, UNPOOLED
 from stages.errors import InputProblem, Problem
 from stages.params import Encoder
 
@@ -33,7 +33,7 @@ def layers(arch: str, weights: str, count: int) -> list[str]:
     model = build(arch, {}, num_classes=0, device="meta")
     size = data_config(Encoder(arch=arch, weights="random"), model).input_size
     depth = depths(model)
-    names = [name for name in depth if name != POOLED]
+    names = [name for name in depth if name not in (POOLED, UNPOOLED)]
     later = [name for name in names if depth[name] > 1 / 3 and not any(name.startswith(f"{other}.") for other in names)]
     whole = spread(later, count)
     return [POOLED, *(whole if _tapped(model, [POOLED, *whole], size, arch) else _alone(model, whole, size, arch))]

@@ -65,7 +65,7 @@ def backtest(points: pl.DataFrame) -> tuple[int, int] | None:
     for ((target,), _), (line, _) in zip(fitted.items(), _together(fitted.values()), strict=True):
         last = points.filter((pl.col("target") == target) & (pl.col("n_shots") == largest))["score"].to_list()
         if last and line is not None and line.error is not None and line.variance is not None:
-            x = math.log10(1 + largest) - line.middle[0]  # type: ignore[operator]
+            x = math.log10(1 + largest) - line.middle[0]  # type: ignore[operator]  # no null is in n_shots
             error = math.sqrt(line.variance / line.n + (line.error * x) ** 2 + line.variance / len(last))
             expected = line.middle[1] + line.slope * x
             inside.append(abs(sum(last) / len(last) - expected) <= line.quantile() * error)
@@ -181,11 +181,11 @@ def _curve(
     if line is None or log is None:
         return {**dict.fromkeys(CURVES), **row, "warning": "no series was measured at two numbers of examples"}
     low, high = line.interval or (None, None)
-    needed = examples_for(goal, line, float(points["n_shots"].max()))  # type: ignore[arg-type]
+    needed = examples_for(goal, line, float(points["n_shots"].max()))  # type: ignore[arg-type]  # no null is in n_shots
     warnings = [needed.warning]
     if needed.n:
         warnings.append(_other_law(log, linear, step))
-    if needed.n and needed.n > points["n_shots"].max() and tested is not None:  # type: ignore[operator]
+    if needed.n and needed.n > points["n_shots"].max() and tested is not None:  # type: ignore[operator]  # the same
         warnings.append(f"left out, the largest n fell into its interval for {tested[0]} of {tested[1]} targets")
     return {
         **row, "offset": line.offset, "slope_per_decade": line.slope, "slope_low": low, "slope_high": high,

@@ -9,7 +9,7 @@ from stages import entry
 from stages.artifacts import atomic, tables
 from stages.params import Params
 from stages.report import prune
-from stages.report.metrics import metrics
+from stages.report.metrics import agreement, metrics
 from stages.report.page import page
 from stages.report.thumbnails import thumbnails
 
@@ -23,6 +23,7 @@ def main(settings: Params, _name: str) -> None:
     results["thumbnails"] = thumbnails(ends, settings.ingest.max_pixels)
     atomic.write_text(REPORT / "index.html", page(settings, results, _checks()))
     with atomic.new_folder(REPORT / "plots") as folder:
+        agreement(results["agreement"]).write_csv(folder / "agreement.csv")
         results["probe_curves"].write_csv(folder / "probe_curves.csv")
         results["pruning_outcomes"].write_csv(folder / "pruning_outcomes.csv")
     atomic.write_text(REPORT / "metrics.json", json.dumps(metrics(settings, results), indent=1, sort_keys=True) + "\n")

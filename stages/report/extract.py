@@ -40,7 +40,9 @@ def head_accuracy(finetuned: pl.DataFrame) -> Figure:
     )
     cells = base.mark_rect().encode(color=alt.Color(**column("accuracy", "accuracy", scheme="viridis")))
     # Viridis is dark at its low end: white letters there, black ones above the middle of the range.
-    middle = 0.0 if mean.is_empty() else (float(mean["accuracy"].min()) + float(mean["accuracy"].max())) / 2  # type: ignore[arg-type]
+    middle = 0.0
+    if not mean.is_empty():
+        middle = (float(mean["accuracy"].min()) + float(mean["accuracy"].max())) / 2  # type: ignore[arg-type]  # no null is in it
     ink = alt.condition(f"datum.accuracy > {middle}", alt.value("black"), alt.value("white"))
     text = base.mark_text().encode(text=alt.Text("accuracy:Q", format=".2f"), color=ink)
     return (cells + text).properties(width=2 * PANEL, height=HEIGHT)

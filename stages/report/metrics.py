@@ -44,5 +44,11 @@ def metrics(settings: Params, results: Results) -> dict[str, Any]:
     }
 
 
+def agreement(table: pl.DataFrame) -> pl.DataFrame:
+    """Return metric (with the kind of accuracy it is compared with) and weighted_kendall, mean over targets, for DVC's plot."""
+    named = table.with_columns(metric=pl.format("{}, {}", "metric", "mode")).drop_nulls("weighted_kendall")
+    return named.group_by("metric").agg(pl.col("weighted_kendall").mean().round(6)).sort("metric")
+
+
 def _rounded(value: Any) -> float | None:
     return None if value is None else round(float(value), 6)

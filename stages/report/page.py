@@ -12,7 +12,7 @@ import polars as pl
 import vl_convert
 from great_tables import GT
 
-from stages.params import Params
+from stages.params import Encoder, FileWeights, Params, PretrainWeights
 from stages.questions import by_question
 from stages.report import Results, Section, sections
 from stages.report.section import Table
@@ -29,15 +29,35 @@ def page(settings: Params, results: Results, checks: str) -> str:
     found = sections(settings, results)
     charts = {f"{section.key}-{index}": chart.to_dict() for section in found for index, chart in enumerate(section.charts)}
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
-    counted = f"{len(settings.all_datasets)} datasets, {len(settings.candidates)} encoders, seed {settings.run.seed}"
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         links="".join(f'<a href="#{section.key}">{section.heading}</a>' for section in found),
         answers=answers(results["recommendations"]),
         sections="\n".join(_section(section) for section in found),
-        inputs=html.escape(f"{counted}. {checks}. Made with {versions}."),
+        inputs=_inputs(settings, checks, versions),
         charts=json.dumps(charts, sort_keys=True).replace("</", "<\\/"),
         script=vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
     )
+
+
+def _inputs(settings: Params, checks: str, versions: str) -> str:
+    """Return what the answers were made of: datasets, encoders, seed, checks, packages."""
+    datasets = ", ".join(f"{name} ({entry.kind})" for name, entry in settings.all_datasets.items())
+    named = [f"{name} ({encoder.arch}, {_origin(encoder)})" for name, encoder in settings.encoders.items()]
+    encoders = ", ".join(named + [f"{name} (features computed elsewhere)" for name in settings.features])
+    lines = [
+        f"Datasets: {datasets}. Targets: {', '.join(settings.targets)}. Seed {settings.run.seed}.",
+        f"Encoders: {encoders}.",
+        f"Made with {versions}.",
+    ]
+    said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    return f'{said}<p><a href="validation/index.html">{html.escape(checks)}</a></p>'
+
+
+def _origin(encoder: Encoder) -> str:
+    weights = encoder.weights
+    if isinstance(weights, PretrainWeights):
+        return f"pre-trained on {weights.pretrain}"
+    return f"weights of {weights.file.name}" if isinstance(weights, FileWeights) else f"weights: {weights}"
 
 
 def _section(section: Section) -> str:

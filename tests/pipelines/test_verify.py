@@ -40,18 +40,34 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
-@pytest.mark.parametrize("damaged", ["file.txt", "out/b"])
-def test_a_flipped_byte_that_dvc_does_not_see_is_found_and_mended(make_toy: MakeToy, damaged: str) -> None:
+def truncate(path: Path) -> None:
+    """Cut a file in half."""
+    path.chmod(0o644)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def lose(path: Path) -> None:
+    """Delete the object in DVC's cache that holds what a file holds."""
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    (next(folder for folder in path.parents if folder.name == "toy") / verify.CACHE / md5[:2] / md5[2:]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "damage"), [("file.txt", flip), ("out/b", flip), ("out/b", truncate), ("file.txt", lose), ("out/b", lose)]
+)
+def test_damage_that_dvc_does_not_see_is_found_and_mended(
+    make_toy: MakeToy, damaged: str, damage: Callable[[Path], None]
+) -> None:
     toy = make_toy("toy", STAGES)
     toy.dvc("config", "cache.type", "hardlink")
     assert toy.dvc("repro").returncode == 0
     good = {name: (toy.path / name).read_bytes() for name in ("file.txt", "out/a", "out/b")}
     assert toy.transferscope("verify").stdout == "4 checked, none damaged\n"
 
-    flip(toy.path / damaged)  # the workspace and the cache are one file
-    assert "up to date" in toy.dvc("status").stdout
+    damage(toy.path / damaged)  # the workspace and the cache are one file
     found = toy.transferscope("verify")
     assert found.returncode == 1
+    assert damaged.split("/")[0] in found.stderr
     assert "Traceback" not in found.stderr
 
     mend = found.stderr.splitlines()[-1].removeprefix("Next: ")

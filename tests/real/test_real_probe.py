@@ -12,49 +12,34 @@ import pytest
 from stages.artifacts import tables
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-FILES = {
-    "v1": ("mobilenetv1_100", "mobilenetv1_100.coral_qat_in1k.safetensors"),
-    "v2": ("mobilenetv2_100", "mobilenetv2_100.coral_qat_in1k.safetensors"),
-    "birds": ("mobilenetv2_100", "mobilenetv2_100.coral_qat_inat_birds.safetensors"),
-    "chance": ("mobilenetv2_100", None),
-}
+ENCODERS = ["v1", "v2", "birds", "chance"]
 SIZES = [20, 40, 80, 160, 320, 640]
 SEEDS = 3
 
 
 @pytest.mark.real
 def test_curves_crossings_and_assumptions_of_real_encoders(
-    real_inputs: Path, project: Path, write_params: Callable[..., Path], run_stage: Run
+    real_inputs: Path, real_encoders: Callable[..., dict[str, object]], write_params: Callable[..., Path], run_stage: Run
 ) -> None:
     """What holds whatever the numbers come to: pretraining helps, and no real feature is what naive Bayes assumes."""
-    chosen: dict[str, object] = {}
-    for name, (arch, file) in FILES.items():
-        origin: object = "random"
-        if file is not None:
-            link = project / "data" / "raw" / "weights" / file
-            link.symlink_to(real_inputs / "weights" / file)
-            origin = {"file": str(link.relative_to(project))}
-        chosen[name] = {
-            "arch": arch, "arch_args": {"pad_type": "same"}, "weights": origin, "input_size": 128, "mean": 0.5, "std": 0.5,
-            "layers": ["pooled"],
-        }  # fmt: skip
     write_params(
         datasets={"files": {"signs": {"kind": "imagefolder", "path": str(real_inputs / "images" / "sign_digits")}}},
-        targets=["signs"], encoders=chosen, run={"threads": 1}, probe={"seeds": SEEDS, "sizes": SIZES},
+        targets=["signs"], encoders=real_encoders(ENCODERS, size=128),
+        run={"threads": 1}, probe={"seeds": SEEDS, "sizes": SIZES},
     )  # fmt: skip
     stages = [("ingest", "--dataset", ["signs"])]
-    stages += [(stage, "--encoder", list(FILES)) for stage in ("weights", "extract", "probe", "assumptions")]
+    stages += [(stage, "--encoder", ENCODERS) for stage in ("weights", "extract", "probe", "assumptions")]
     for stage, option, names in stages:
         for name in names:
             result = run_stage(stage, option, name)
             assert result.returncode == 0, result.stderr
 
-    curves = tables.load_parts("probe_curves", list(FILES))
+    curves = tables.load_parts("probe_curves", ENCODERS)
     mean = curves.group_by("encoder", "head", "m").agg(pl.col("error").mean()).sort("encoder", "head", "m")
     most = dict(mean.filter(m=SIZES[-1], head="logistic").select("encoder", "error").iter_rows())
     assert max(most["v1"], most["v2"]) < most["birds"] < most["chance"] < 0.9  # the first two are a few photographs apart
-    checked = {row["encoder"]: row for row in tables.load_parts("probe_assumptions", list(FILES)).to_dicts()}
-    crossing = {row["encoder"]: row for row in tables.load_parts("probe_crossover", list(FILES)).to_dicts()}
+    checked = {row["encoder"]: row for row in tables.load_parts("probe_assumptions", ENCODERS).to_dicts()}
+    crossing = {row["encoder"]: row for row in tables.load_parts("probe_crossover", ENCODERS).to_dicts()}
     for name, row in checked.items():
         assert row["divergence_per_dim"] > 0.1
         assert row["mean_absolute_correlation"] > row["correlation_by_chance"]
