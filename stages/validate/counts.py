@@ -43,8 +43,10 @@ def of_params(settings: Params) -> dict[str, list[Any]]:
             _names("source", sources), _names("target", [*ends, *settings.prune.combine]),
             _names("method", settings.prune.methods),
         ]  # fmt: skip
+    if settings.trained_pairs:
         found["pruning_outcomes"] = [
-            _names("source", sources), _names("seed", range(settings.prune.seeds)), _names("mode", settings.prune.modes),
+            _names("source", sorted({pair.source for pair in settings.trained_pairs})),
+            _names("seed", range(settings.prune.seeds)), _names("mode", settings.prune.modes),
         ]  # fmt: skip
     if settings.languages.tasks:
         found["language_pairs"] = [
