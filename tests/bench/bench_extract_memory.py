@@ -99,6 +99,8 @@ def main() -> None:
             writer = context.Process(target=write_dataset, args=(n,))
             writer.start()
             writer.join()
+            if writer.exitcode:
+                raise SystemExit("the dataset could not be written")
             receive, send = context.Pipe(duplex=False)
             process = context.Process(target=extract, args=(n, send))
             process.start()
