@@ -41,7 +41,7 @@ def of_params(settings: Params) -> dict[str, list[Any]]:
         ends = sorted({pair.target for pair in settings.prune.pairs})
         found["pruning_scores"] = [
             _names("source", sources), _names("target", [*ends, *settings.prune.combine]),
-            _names("method", settings.prune.methods),
+            _among("method", settings.prune.methods),  # those of single images have no rows of groups
         ]  # fmt: skip
     if settings.trained_pairs:
         found["pruning_outcomes"] = [
