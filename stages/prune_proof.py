@@ -254,19 +254,14 @@ def _tell(pair: PrunePair, run: Run, found: dict[str, Outcome], spent: dict[str,
         handle.write(json.dumps(line) + "\n")
 
 
-def trainable(settings: Params, pair: PrunePair) -> bool:
-    """Say whether a pair has a network to train: features computed elsewhere are none."""
-    return (pair.encoder or pair.surrogate) in settings.encoders
-
-
 def main(settings: Params, name: str = "") -> None:
     """Measure every run that the store lacks, and write data/results/pruning_outcomes.parquet and pruning_savings.parquet."""
     rows = []
     for pair in settings.prune.pairs:
-        if not trainable(settings, pair):
+        if pair not in settings.trained_pairs:
             why = f"{pair.surrogate!r} is features computed elsewhere, and there is no network to train"
             print(f"prune_proof {pair.source} -> {pair.target}: left out, for {why}", file=sys.stderr)
-    benches = deque(Bench(settings, pair) for pair in settings.prune.pairs if trainable(settings, pair))
+    benches = deque(Bench(settings, pair) for pair in settings.trained_pairs)
     while benches:
         bench = benches.popleft()  # so that its images leave the memory with it
         pair, full = bench.pair, dict[tuple[int, str], float]()

@@ -104,6 +104,11 @@ class Params(Section):
         pairs = [pair for pair in self.prune.pairs if pair.surrogate == name]
         return list(dict.fromkeys([*self.targets, *(side for pair in pairs for side in (pair.source, pair.target))]))
 
+    @property
+    def trained_pairs(self) -> list[PrunePair]:
+        """Return the pruning pairs that have a network to train for the proof: features computed elsewhere are none."""
+        return [pair for pair in self.prune.pairs if (pair.encoder or pair.surrogate) in self.encoders]
+
     @model_validator(mode="after")
     def _names_exist(self) -> Params:
         if not self.candidates:

@@ -41,10 +41,12 @@ def of_params(settings: Params) -> dict[str, list[Any]]:
         ends = sorted({pair.target for pair in settings.prune.pairs})
         found["pruning_scores"] = [
             _names("source", sources), _names("target", [*ends, *settings.prune.combine]),
-            _names("method", settings.prune.methods),
+            _among("method", settings.prune.methods),  # those of single images have no rows of groups
         ]  # fmt: skip
+    if settings.trained_pairs:
         found["pruning_outcomes"] = [
-            _names("source", sources), _names("seed", range(settings.prune.seeds)), _names("mode", settings.prune.modes),
+            _names("source", sorted({pair.source for pair in settings.trained_pairs})),
+            _names("seed", range(settings.prune.seeds)), _names("mode", settings.prune.modes),
         ]  # fmt: skip
     if settings.languages.tasks:
         found["language_pairs"] = [
