@@ -26,7 +26,7 @@ from pipelines.devices import Slots
 from pipelines.ledger import Ledger
 from stages.errors import Problem
 
-DEVICE_POLL_SECONDS = 0.5  # how soon a device that another run gives back is seen
+POLL_SECONDS = 0.5  # how soon SIGINT is heard, and a device seen that another run gives back
 MAX_JOBS = 256  # upper bound of the runner's threads; a run starts no more than its own `jobs`
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MAX_JOBS)
 
@@ -146,7 +146,7 @@ def _work_through(ledger: Ledger, crew: Crew, jobs: int, board: Dashboard | None
                 told = slots.refused
                 crew.say(told, "waits for a device that another run holds")
             try:
-                name = ended.get(timeout=DEVICE_POLL_SECONDS if slots.refused else None)
+                name = ended.get(timeout=POLL_SECONDS)
             except Empty:
                 continue
             running -= 1

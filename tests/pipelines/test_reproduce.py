@@ -207,7 +207,7 @@ def test_a_killed_loader_of_dvc_ends_its_stages_and_is_started_again(
     all_gone(toy.path)
 
 
-@pytest.mark.parametrize("damage", ["", "schema: '2.0'\nstages:\n  top:\n    cmd: ec", "stages:\n  top: 'open\n"])
+@pytest.mark.parametrize("damage", ["", "schema: '2.0'\nstages:\n  top:\n    cm", "stages:\n  top: 'open\n"])
 def test_records_that_dvc_left_half_written_are_mended(make_served_toy: MakeToy, damage: str) -> None:
     toy = make_served_toy("toy", DIAMOND)
     assert toy.dvc("repro").returncode == 0
