@@ -58,12 +58,7 @@ def of_params() -> dict[str, Any]:
     settings = params.load().schedule
     if settings.pull or settings.push:
         graph.require_remote()
-    return {
-        "cron": settings.cron,
-        "timezone": settings.timezone,
-        "parameters": _parameters(settings),
-        "folder": str(Path.cwd()),
-    }
+    return {"cron": settings.cron, "timezone": settings.timezone, "folder": str(Path.cwd()), **_parameters(settings)}
 
 
 def _parameters(settings: Schedule) -> dict[str, Any]:

@@ -156,6 +156,8 @@ def _check_images(settings: Params) -> None:
 
 
 def _check_given(settings: Params) -> None:
+    if not settings.features:
+        return
     from stages.given.files import open_files
 
     for name, given in settings.features.items():

@@ -11,7 +11,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -72,6 +74,14 @@ def _keep_time(label: str, seconds: float) -> None:
     TIMINGS.mkdir(parents=True, exist_ok=True)
     line = {"stage": label, "seconds": round(seconds, 3), "peak_mib": round(peak / 2**20, 1)}
     (TIMINGS / f"{label}.json").write_text(json.dumps(line) + "\n", encoding="utf-8")
+
+
+def keep_rate(stage: str, facts: dict[str, Any]) -> None:
+    """Add one line to `data/timings/<stage>.jsonl`, with the time of day, for comparison with other runs."""
+    TIMINGS.mkdir(parents=True, exist_ok=True)
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+    with (TIMINGS / f"{stage}.jsonl").open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(line) + "\n")
 
 
 def _peak_rss() -> int:

@@ -11,7 +11,7 @@ from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
 from stages.encoders import GRID, load
 from stages.errors import InputProblem
-from stages.extraction import Writer, extract, job_for, on_devices, pick_devices
+from stages.extraction import Clock, Writer, extract, job_for, on_devices, pick_devices
 from stages.params import Encoder, Params
 
 CODE = ("extract.py", "extraction", "device.py", "encoders", "datasets/decoding.py")
@@ -26,7 +26,7 @@ def main(settings: Params, name: str) -> None:
     """
     encoder = settings.encoder(name)
     model, card = load(name)
-    devices = pick_devices(settings.run, settings.extract.devices)
+    devices = pick_devices(settings.run, settings.extract.devices, here=settings.extract.ray is None)
     kind = devices[0].partition(":")[0]
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in settings.datasets_of(name):
@@ -40,10 +40,16 @@ def main(settings: Params, name: str) -> None:
                 "threads": settings.run.threads,
             }  # fmt: skip
             work = store.folder("features", store.key(unit, CODE))
-            job = job_for(settings, name, dataset_name, devices[0], loaded=(model, card))
+            here = devices[0] if settings.extract.ray is None else "cpu"  # a cluster's hosts make jobs of their own
+            job, clock = job_for(settings, name, dataset_name, here, loaded=(model, card)), Clock()
             with atomic.lock(work):  # two names for the same weights share it
-                joined = extract(job, dataset, work, writer(settings, name, dataset_name, devices, work))
+                joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
+            if clock.images:
+                entry.keep_rate("extract", {
+                    "encoder": name, "dataset": dataset_name, "devices": devices, "batch_size": job.batch_size,
+                    "threads": settings.run.threads, "workers": settings.run.decoding_workers, **clock.facts(),
+                })  # fmt: skip
 
 
 def writer(settings: Params, name: str, dataset: str, devices: list[str], work: Path) -> Writer | None:

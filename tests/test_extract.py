@@ -157,6 +157,26 @@ def test_two_names_for_one_dataset_and_one_weights_share_the_work(settings: Call
     assert inodes(features_path("vit", "digits")) == inodes(features_path("vit", "half"))
 
 
+def test_kept_pixels_change_no_byte_and_the_next_encoder_decodes_nothing(
+    settings: Callable[..., params.Params], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = {"arch": "test_byobnet", "arch_args": {"in_chans": 1}, "weights": "random", "input_size": 32, "layers": ["pooled"]}
+    both = {"vit": VIT, "net": net}
+    loaded = settings(encoders=both)
+    for name in both:
+        extract.main(loaded, name)
+    plain = contents(project / "data" / "features")
+    shutil.rmtree(project / "data" / "features")
+    shutil.rmtree(project / "data" / "store")
+    keeping = settings(encoders=both, extract={"batch_size": 100, "shard_images": 600, "predecode": True})
+    extract.main(keeping, "vit")
+    with monkeypatch.context() as patched:
+        patched.delattr("stages.extraction.pixels.decode_image")
+        extract.main(keeping, "net")
+    assert contents(project / "data" / "features") == plain
+    assert len(list((project / "data" / "store" / "pixels").glob("*/*.npy"))) == 3
+
+
 def test_another_setting_is_another_unit_of_work(settings: Callable[..., params.Params], project: Path) -> None:
     for sections in ({}, {"extract": {"batch_size": 50}}, {"encoders": {"vit": {**VIT, "layers": ["pooled"]}}}):
         extract.main(settings(**sections), "vit")
@@ -243,6 +263,17 @@ def test_bfloat16_is_near_float32(settings: Callable[..., params.Params]) -> Non
     coarse = np.array(FeatureSet.open("vit", "digits").layer("pooled"))
     assert not np.array_equal(exact, coarse)
     assert np.linalg.norm(exact - coarse) / np.linalg.norm(exact) < 0.03  # 8 bits of mantissa
+
+
+@pytest.mark.parametrize("changed", [{"channels_last": True}, {"batch_size": "auto"}, {"batch_size": 7}])
+def test_the_order_of_sums_is_all_that_a_layout_or_batch_size_changes(
+    settings: Callable[..., params.Params], changed: dict[str, Any]
+) -> None:
+    net = {"arch": "test_resnet", "arch_args": {"in_chans": 1}, "weights": "random", "input_size": 32, "layers": ["pooled"]}
+    extract.main(settings(encoders={"net": net}), "net")
+    expected = np.array(FeatureSet.open("net", "digits").layer("pooled"))
+    extract.main(settings(encoders={"net": net}, extract={"shard_images": 600, **changed}), "net")
+    np.testing.assert_allclose(FeatureSet.open("net", "digits").layer("pooled"), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_encoder_and_a_missing_dataset(

@@ -100,7 +100,12 @@ class Dataset:
         self.require_images()
         for shard in chosen["shard"].unique().sort():
             wanted = chosen.filter(pl.col("shard") == shard).select("id")
-            content = pl.read_parquet(self.path / f"images-{shard:05d}.parquet")
+            path = self.path / f"images-{shard:05d}.parquet"
+            try:
+                content = pl.read_parquet(path)
+            except (OSError, pl.exceptions.ComputeError) as error:  # it was there when the dataset was opened
+                said = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be read any more ({error})"
+                raise InputProblem(said, where=str(path), next_step="`dvc checkout`, or ingest the dataset again") from None
             yield from wanted.join(content, on="id", how="left", maintain_order="left").iter_rows()
 
     def chosen(self, ids: Iterable[str]) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """The loop behind extract: read, decode, run the encoder and write, all at once, in shards that a killed run keeps."""
 
+from stages.extraction.batching import chosen_batch
 from stages.extraction.build import job_for
 from stages.extraction.devices import on_devices, pick_devices
 from stages.extraction.forward import run_encoder
@@ -15,6 +16,7 @@ __all__ = [
     "Item",
     "Job",
     "Writer",
+    "chosen_batch",
     "decoded",
     "extract",
     "extract_shards",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from stages.artifacts import store
+from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
 from stages.encoders import Preprocess, Tapped, load
+from stages.extraction.batching import chosen_batch
 from stages.extraction.job import Job
 from stages.params import Params
+
+CODE = ("extraction/pixels.py", "encoders/preprocess.py", "datasets/decoding.py")  # what kept pixels depend on
 
 
 def job_for(
@@ -23,16 +30,24 @@ def job_for(
     Args:
         settings: all of params.yaml.
         encoder: its name.
-        dataset: the dataset's name, for messages.
+        dataset: the dataset's name.
         device: as torch writes it.
         beside: processes on this host that share its cores for decoding; no output depends on it.
         loaded: the encoder's model and card where they are at hand.
     """
     model, card = loaded or load(encoder)
-    workers, asked = settings.run.decoding_workers, settings.encoder(encoder)
+    workers, asked, how, on = settings.run.decoding_workers, settings.encoder(encoder), settings.extract, torch.device(device)
+    tapped = Tapped(model, asked.layers, asked.grids)
+    batch_size = chosen_batch(tapped, card.input_size, on) if how.batch_size == "auto" else how.batch_size
     return Job(
-        Tapped(model, asked.layers, asked.grids), Preprocess.of(card), torch.device(device), settings.run.precision,
-        settings.extract.batch_size, settings.extract.shard_images, settings.extract.dtype,
+        tapped, Preprocess.of(card), on, settings.run.precision, batch_size, how.shard_images, how.dtype,
         max(1, workers // beside) if workers else 0, settings.ingest.max_pixels, keep_probabilities=bool(card.classes),
-        label=f"{encoder} on {dataset}",
+        label=f"{encoder} on {dataset}", channels_last=on.type == "cuda" if how.channels_last == "auto" else how.channels_last,
+        kept_pixels=_kept_pixels(card, Dataset.open(dataset)) if how.predecode else None,
     )  # fmt: skip
+
+
+def _kept_pixels(card: Card, dataset: Dataset) -> Path:
+    """Return the store's folder of one dataset's pixels, decoded, resized and cropped as a card wants them."""
+    made_from = {"dataset": dataset.identity, "size": card.input_size, "by": card.interpolation, "crop": card.crop_pct}
+    return store.folder("pixels", store.key(made_from, CODE))

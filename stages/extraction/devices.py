@@ -7,6 +7,7 @@ the bytes are the same, and a later run with any number of devices goes on from 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -20,9 +21,9 @@ from stages import entry
 from stages.artifacts.dataset import Dataset
 from stages.device import pick_device
 from stages.errors import InputProblem, TryAgain
-from stages.extraction.job import Job
+from stages.extraction.job import Job, Rows
 from stages.extraction.outcome import Outcome, attempt, settle
-from stages.extraction.shards import Rows, write_shards
+from stages.extraction.shards import write_shards
 from stages.extraction.timing import Clock
 from stages.params import EDIT, Run
 
@@ -36,8 +37,10 @@ class Build(Protocol):
     def __call__(self, device: str, beside: int) -> Job: ...
 
 
-def pick_devices(run: Run, wanted: str | list[str]) -> list[str]:
+def pick_devices(run: Run, wanted: str | list[str], *, here: bool = True) -> list[str]:
     """Return the devices to extract on: those named, or with "auto" every CUDA device where the run uses CUDA, else the one.
+
+    With `here` false those named need not be of this machine, because others compute.
 
     Raises:
         InputProblem: a device that this machine has not.
@@ -46,7 +49,7 @@ def pick_devices(run: Run, wanted: str | list[str]) -> list[str]:
         device = pick_device(run)
         count = torch.cuda.device_count() if device.type == "cuda" else 1
         return [f"cuda:{number}" for number in range(count)] if count > 1 else [str(device)]
-    for name in wanted:
+    for name in wanted if here else ():
         device = torch.device(name)
         count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
         if device.type != "cpu" and (device.index or 0) >= count:
@@ -124,6 +127,7 @@ def _work(
     parent: Connection, build: Build, device: str, beside: int, threads: int, dataset: str, work: Path, shards: list[Rows]
 ) -> None:
     """Write one share and tell the parent: numbers of images as they are written, and the outcome."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends this process then
     entry.die_with_parent()
     entry.limit_threads(threads)
     if device.startswith("cuda"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.device import autocast
-from stages.errors import InputProblem
+from stages.errors import InputProblem, out_of_memory
 from stages.extraction.job import PROBABILITIES, Arrays, Job
 from stages.extraction.timing import Clock
 
@@ -19,19 +20,41 @@ from stages.extraction.timing import Clock
 def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None) -> Iterator[Arrays]:
     """Yield, batch by batch, arrays [n, d] by layer (and `probabilities` [n, classes]) in the job's dtype.
 
+    A batch that does not fit into memory is halved, with a message, and so are those behind it.
+
     Raises:
         InputProblem: a value is not finite in the job's dtype.
     """
     clock = clock or Clock()
-    job.tapped.model.to(job.device)
-    running: dict[str, Tensor] | None = None
+    job.tapped.model.to(job.device).to(memory_format=_layout(job))
+    limit = job.batch_size
+    running: list[dict[str, Tensor]] = []
     for batch in clock.waiting("decode", batches):
-        launched = _launch(job, batch, clock)
-        if running is not None:  # an accelerator computes one batch while the one before is fetched and written
+        launched, limit = _launch_within(job, batch, limit, clock)
+        if running:  # an accelerator computes one batch while the one before is fetched and written
             yield _fetch(job, running, clock)
         running = launched
-    if running is not None:
+    if running:
         yield _fetch(job, running, clock)
+
+
+def _layout(job: Job) -> torch.memory_format:
+    return torch.channels_last if job.channels_last else torch.contiguous_format
+
+
+def _launch_within(job: Job, batch: Tensor, limit: int, clock: Clock) -> tuple[list[dict[str, Tensor]], int]:
+    """Run one batch in parts of `limit` images, halved as long as the memory is too small; return the limit that fits."""
+    while True:
+        try:
+            return [_launch(job, batch[start : start + limit], clock) for start in range(0, len(batch), limit)], limit
+        except Exception as error:
+            if not out_of_memory(error) or min(limit, len(batch)) == 1:
+                raise
+            limit = max(1, min(limit, len(batch)) // 2)
+        # Outside the handler, where the tensors of the failed pass are free.
+        print(f"{job.label}: out of memory, going on with {limit} images at once", file=sys.stderr)
+        if job.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _launch(job: Job, batch: Tensor, clock: Clock) -> dict[str, Tensor]:
@@ -41,17 +64,20 @@ def _launch(job: Job, batch: Tensor, clock: Clock) -> dict[str, Tensor]:
             batch = batch.pin_memory()
         batch = batch.to(job.device, non_blocking=True)
     with clock.step("forward"), torch.inference_mode(), autocast(job.device, job.precision):
-        kept, logits = job.tapped(job.preprocess.normalise(batch))
+        kept, logits = job.tapped(job.preprocess.normalise(batch).contiguous(memory_format=_layout(job)))
         if job.keep_probabilities and logits is not None:
             kept[PROBABILITIES] = logits.float().softmax(dim=1)
         return kept
 
 
-def _fetch(job: Job, kept: dict[str, Tensor], clock: Clock) -> Arrays:
+def _fetch(job: Job, parts: list[dict[str, Tensor]], clock: Clock) -> Arrays:
     with clock.step("forward"):
-        fetched = {name: value.float().cpu().numpy() for name, value in kept.items()}
+        fetched = [{name: value.float().cpu().numpy() for name, value in part.items()} for part in parts]
     with clock.step("write"):
-        return {name: _narrowed(job, name, value) for name, value in fetched.items()}
+        whole = fetched[0] if len(fetched) == 1 else {
+            name: np.concatenate([part[name] for part in fetched]) for name in fetched[0]
+        }  # fmt: skip
+        return {name: _narrowed(job, name, value) for name, value in whole.items()}
 
 
 def _narrowed(job: Job, name: str, value: NDArray[np.float32]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from stages.encoders import Preprocess, Tapped
 
 PROBABILITIES = "probabilities"
 
+Rows = tuple[int, int]  # a shard: its first row, and the row behind its last
 Item = tuple[str, bytes]  # id, encoded image
 Arrays = dict[str, NDArray[Any]]  # by name, each [n, ...]
 
@@ -31,3 +33,5 @@ class Job:
     max_pixels: int
     keep_probabilities: bool
     label: str
+    channels_last: bool = False
+    kept_pixels: Path | None = None  # folder of decoded pixels, shared by all encoders that want the same; None keeps none

@@ -7,6 +7,7 @@ shards are written there, by the same code as on one host. So one run may begin 
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ from stages import entry
 from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem, TryAgain
 from stages.extraction.devices import RERUN, Build, split
+from stages.extraction.job import Rows
 from stages.extraction.outcome import Outcome, attempt, settle
-from stages.extraction.shards import Rows, write_shards
+from stages.extraction.shards import write_shards
 from stages.extraction.timing import Clock
 
 GROUP = 8  # shards handed to a worker at once: few enough to even out slow hosts, enough to keep its stages overlapping
+REACHED_SECONDS = 10  # that the cluster's head may take to answer
 QUEUED = 2  # groups that a worker has been given, so that it never waits for the next
 
 Place = tuple[str, float, float, int]  # node, CPUs, GPUs of one worker, and workers of that node
@@ -61,7 +64,8 @@ def on_ray(
     Args:
         build: makes the job; it must be picklable.
         address: of the cluster: host:port, or "auto" for the one that this host belongs to.
-        kind: "cuda": a worker for each GPU of the cluster; "cpu": one for each host.
+        kind: "cuda": a worker for each GPU of the cluster; "cpu": one for each host. `extract.devices: [cuda]` asks for GPUs
+            where the host that asks has none.
         dataset, work, threads, shards, advance, clock: as of `devices.on_devices`.
 
     Raises:
@@ -108,9 +112,12 @@ def _ray() -> Any:
 
 
 def _join(ray: Any, address: str) -> None:
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), REACHED_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         next_step = "start it (`ray start --head` on one host, `ray start --address=...` on the others), then `dvc repro`"
         raise TryAgain(f"the cluster cannot be joined ({said})", where=f"extract.ray: {address}", next_step=next_step) from None

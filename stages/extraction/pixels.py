@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.artifacts import atomic
+from stages.artifacts.dataset import Dataset
 from stages.datasets.decoding import Undecodable, decode_image
 from stages.errors import InputProblem
-from stages.extraction.job import Item, Job
+from stages.extraction.flow import ahead
+from stages.extraction.job import Item, Job, Rows
 
+READ_AHEAD = 2  # batches of encoded images
 AHEAD = 3  # batches being decoded while one is in the encoder
+
+
+def batches_of(rows: Rows, size: int) -> list[Rows]:
+    """Return the first and the end row of each batch of a shard."""
+    return [(start, min(start + size, rows[1])) for start in range(*rows, size)]
+
+
+def pixels(job: Job, dataset: Dataset, shards: Sequence[Rows]) -> Iterator[Tensor]:
+    """Yield the uint8 batches [n, c, h, w] of some shards, from `job.kept_pixels` where it holds them, else decoded.
+
+    What is decoded is kept there, a shard at a time, so that the next encoder of the same input decodes nothing.
+    """
+    if job.kept_pixels is None:
+        yield from _read_and_decoded(job, dataset, shards)
+        return
+    for rows in shards:
+        path = job.kept_pixels / f"{rows[0]:012d}-{rows[1]:012d}.npy"
+        if not path.is_file():
+            _keep(path, rows, job, _read_and_decoded(job, dataset, [rows]))
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        for start, stop in batches_of(rows, job.batch_size):
+            yield torch.from_numpy(np.array(mapped[start - rows[0] : stop - rows[0]]))
+
+
+def _read_and_decoded(job: Job, dataset: Dataset, shards: Sequence[Rows]) -> Iterator[Tensor]:
+    images = dataset.images_between(shards)
+    batches = (list(islice(images, stop - start)) for rows in shards for start, stop in batches_of(rows, job.batch_size))
+    return decoded(job, ahead(batches, READ_AHEAD))
+
+
+def _keep(path: Path, rows: Rows, job: Job, batches: Iterator[Tensor]) -> None:
+    with atomic.new_file(path) as scratch:
+        shape = (rows[1] - rows[0], *job.preprocess.input_size)
+        whole = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.uint8, shape=shape)
+        for (start, stop), batch in zip(batches_of(rows, job.batch_size), batches, strict=True):
+            whole[start - rows[0] : stop - rows[0]] = batch.numpy()
+        whole.flush()
 
 
 def decoded(job: Job, batches: Iterable[list[Item]]) -> Iterator[Tensor]:

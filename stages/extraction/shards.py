@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,17 +18,16 @@ from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.extraction.flow import ahead, behind
 from stages.extraction.forward import run_encoder
-from stages.extraction.job import Arrays, Item, Job
-from stages.extraction.pixels import decoded
+from stages.extraction.job import Arrays, Job, Rows
+from stages.extraction.pixels import batches_of, pixels
 from stages.extraction.timing import Clock
 from stages.progress import bar
 
 JOINED = "joined"
 VERSION = 1  # of what `joined` holds
-READ_AHEAD = 2  # batches of encoded images
+PIXELS_AHEAD = 2  # batches from kept pixels
 BEHIND = 2  # batches of features that wait to be written
 
-Rows = tuple[int, int]  # a shard: its first row, and the row behind its last
 Writer = Callable[[Sequence[Rows], Callable[[int], None], Clock], None]  # as `write_shards`, whose last three these are
 
 
@@ -42,7 +41,7 @@ def remaining(shards: Sequence[Rows], work: Path) -> list[Rows]:
     return [rows for rows in shards if not _folder(work, rows).is_dir()]
 
 
-def extract(job: Job, dataset: Dataset, work: Path, write: Writer | None = None) -> Path:
+def extract(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None) -> Path:
     """Return the folder below `work` with one array [n, d] a layer, computing what `work` does not hold yet.
 
     `write` writes the missing shards; by default this process does, on the job's device.
@@ -56,7 +55,7 @@ def extract(job: Job, dataset: Dataset, work: Path, write: Writer | None = None)
         return joined
     except InputProblem:
         shutil.rmtree(joined, ignore_errors=True)
-    extract_shards(job, dataset, work, write=write)
+    extract_shards(job, dataset, work, clock, write)
     join_shards(job, len(dataset.rows), work)
     return joined
 
@@ -86,19 +85,15 @@ def write_shards(
     """
     clock = clock or Clock()
 
-    places = [(rows, min(job.batch_size, rows[1] - start)) for rows in shards for start in range(*rows, job.batch_size)]
-
-    def batches() -> Iterator[list[Item]]:
-        images = dataset.images_between(shards)
-        for _, size in places:
-            yield list(islice(images, size))
+    places = [(rows, stop - start) for rows in shards for start, stop in batches_of(rows, job.batch_size)]
 
     def write(arriving: Iterator[tuple[Rows, Arrays]]) -> None:
         for rows, parts in groupby(arriving, key=itemgetter(0)):
             _write_shard(rows, (arrays for _, arrays in parts), _folder(work, rows), advance)
 
     with behind(write, BEHIND) as give:
-        features = run_encoder(job, decoded(job, ahead(batches(), READ_AHEAD)), clock)
+        source = pixels(job, dataset, shards)
+        features = run_encoder(job, ahead(source, PIXELS_AHEAD) if job.kept_pixels else source, clock)
         for (rows, size), arrays in zip(places, features, strict=True):
             with clock.step("write"):
                 give((rows, arrays))

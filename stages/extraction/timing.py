@@ -46,6 +46,12 @@ class Clock:
         total = sum(self.seconds.values()) or 1.0
         return {step: seconds / total for step, seconds in self.seconds.items()}
 
+    def facts(self) -> dict[str, float]:
+        """Return images, seconds of all steps, images a second and the share of each step."""
+        seconds = sum(self.seconds.values()) or 1e-9
+        rounded = {"images": self.images, "seconds": round(seconds, 3), "images_per_second": round(self.images / seconds, 1)}
+        return rounded | {step: round(share, 4) for step, share in self.shares.items()}
+
     def told(self) -> str:
         """Return the bottleneck and the shares as text."""
         shares = self.shares

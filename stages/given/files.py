@@ -22,6 +22,7 @@ from stages.mapped import Release
 from stages.params import GivenFeatures
 
 BLOCK = 4096  # rows read at once: 12 MiB of float32 at 768 dimensions
+READ_BYTES = 2**20  # of a .parquet at once
 Blocks = Callable[[], Iterator[NDArray[Any]]]
 
 
@@ -160,7 +161,7 @@ def _array(path: Path) -> Layer:
 def _from_table(path: Path, given: GivenFeatures) -> Files:
     where = str(path)
     try:
-        table = pq.ParquetFile(path, memory_map=True)
+        table = pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False)  # a row group may be larger than memory
         schema = table.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise InputProblem(f"cannot be read as parquet ({error})", where=where) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from stages.params.section import Count, Once, Section, Slug
 
-DeviceName = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
 class PretrainWeights(BaseModel):
@@ -86,24 +87,28 @@ class Pretrain(Section):
 class Extract(Section):
     """How features are computed and kept."""
 
-    batch_size: Count = 256
+    batch_size: Literal["auto"] | Count = 256  # auto: from the sizes of the model; halved where the memory is too small
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
-    devices: Literal["auto"] | Annotated[list[DeviceName], Field(min_length=1)] = "auto"  # one process each; auto: every GPU
+    channels_last: Literal["auto"] | bool = "auto"  # memory layout of convolutions; auto: on CUDA. Mostly faster on a CPU too
+    predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
+    devices: Literal["auto"] | list[str] = "auto"  # one process each; auto: every GPU
     ray: str | None = None  # address of a Ray cluster, host:port or auto, whose hosts share this folder; needs the extra `ray`
 
-    @field_validator("devices")
+    @field_validator("devices", mode="before")
     @classmethod
-    def _one_kind(cls, devices: str | list[str]) -> str | list[str]:
-        if not isinstance(devices, str) and len({name.partition(":")[0] for name in devices}) > 1:
-            raise ValueError(
-                f"{', '.join(devices)} are of several kinds, and features differ in their last digits between them"
-            )
-        return devices
+    def _of_one_kind(cls, written: Any) -> Any:
+        if written == "auto":
+            return written
+        if not isinstance(written, list) or not written or not all(DEVICE.fullmatch(str(name)) for name in written):
+            raise ValueError(f"{written!r} is neither auto nor a list of devices as cpu, cuda:0 and mps")
+        if len({name.partition(":")[0] for name in written}) > 1:
+            raise ValueError(f"{', '.join(written)} are of several kinds, between which features differ in their last digits")
+        return written
 
     def what_matters(self) -> dict[str, Any]:
-        """Return what features depend on: where they are computed is not among it."""
-        return self.model_dump(exclude={"devices", "ray"})
+        """Return what features depend on: how and where they are computed is not among it."""
+        return self.model_dump(exclude={"devices", "ray", "predecode"})
 
 
 class Finetune(Section):

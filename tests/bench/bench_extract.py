@@ -1,22 +1,28 @@
 """python tests/bench/bench_extract.py
 
-The extract stage against the bare forward pass of the same model, in the same process on the same images: images a
-second of timm's own `model(x)` on ready tensors, of the encoder loop (bytes to arrays of two layers), of decoding alone,
-and of the stage's whole way from the dataset's files to finished shards. Each model has a process of its own.
+The extract stage against what bounds it, on the same photographs (JPEG files) in the same process: the bare forward pass
+of timm's own `model(x)` on ready tensors, with as many threads as the stage gives torch; and bare decoding, resized for the
+encoder, in as many threads as there are cores. The stage goes all the way from the dataset's files to finished shards. The
+ways take turns; a ratio is the median over the turns, so a machine that is busy for a while changes it little.
+
+Beside it, with TRANSFERSCOPE_PEERS_PYTHON naming a Python that has them: timm's inference script, clip-retrieval and
+thingsvision on the same files and weights (peers_extract.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
-import sys
+import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -24,44 +30,52 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from stages import extraction, ingest, params
 from stages.artifacts.dataset import Dataset
+from stages.datasets.decoding import decode_image
 from stages.device import pick_device
 from stages.encoders import Preprocess, Tapped, build, data_config
 from stages.params import Encoder
 
-MODELS = {
-    "test_byobnet": ({"in_chans": 1}, 32, ["pooled", "stages.1"], 2048),
-    "mobilenetv1_100": ({}, 128, ["pooled", "blocks.3"], 384),
-}
-REPEATS = 5  # the best counts; the ways take turns, so that a busy machine slows all of them
-BATCH = 128
+# model, input size, side of the photographs, layers, images
+CASES = [
+    ("mobilenetv1_100", 128, (100, 100), ["pooled", "blocks.3"], 512),
+    ("mobilenetv1_100", 224, (500, 375), ["pooled", "blocks.3"], 192),
+    ("resnet50", 224, (500, 375), ["pooled", "layer3"], 64),
+]
+TURNS = 3
+BATCH = 32
+PEERS = "TRANSFERSCOPE_PEERS_PYTHON"
 
 
-def write_photographs(folder: Path, n: int) -> None:
-    """Write n smooth JPEG images of 100 x 100 in two classes."""
+def write_photographs(folder: Path, n: int, side: tuple[int, int]) -> None:
+    """Write n smooth JPEG images in two classes."""
     random = np.random.default_rng(0)
     for index in range(n):
         target = folder / "ab"[index % 2] / f"{index:05d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
-        small = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8))
-        small.resize((100, 100), Image.Resampling.BICUBIC).save(target, quality=90)
+        small = Image.fromarray(random.integers(0, 256, (side[1] // 8, side[0] // 8, 3), dtype=np.uint8))
+        small.resize(side, Image.Resampling.BICUBIC).save(target, quality=90)
 
 
-def peak_mib() -> float:
-    """Return the process's highest resident memory so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+def seconds(run: Callable[[], Any]) -> float:
+    """Return how long one call takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
-def measure(arch: str, workers: int, threads: int, result: Any) -> None:
-    """Send images a second by way, and the peak memory of loading and of everything."""
-    arguments, size, layers, n = MODELS[arch]
+def measure(case: tuple[Any, ...], threads: int, channels_last: bool, result: Any) -> None:
+    """Send images a second by way and turn, what the stage says of its bottleneck, and the peers' rates."""
+    arch, size, side, layers, n = case
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads)
     with TemporaryDirectory() as folder:
         os.chdir(folder)
-        write_photographs(Path("photos"), n)
-        encoder = Encoder(arch=arch, arch_args=arguments, weights="random", input_size=size, layers=layers)
+        write_photographs(Path("photos"), n, side)
+        encoder = Encoder(arch=arch, weights="random", input_size=size, layers=layers)
         settings = params.Params.model_validate({
             "datasets": {"files": {"photos": {"kind": "imagefolder", "path": "photos"}}}, "targets": ["photos"],
             "encoders": {"it": encoder.model_dump()}, "rank": {"metrics": ["logme"]},
@@ -69,17 +83,17 @@ def measure(arch: str, workers: int, threads: int, result: Any) -> None:
         })  # fmt: skip
         ingest.main(settings, "photos")
         dataset = Dataset.open("photos")
-        model = build(arch, arguments, num_classes=100, seed=0)
-        preprocess = Preprocess.of(data_config(encoder, model))
-        device = pick_device(settings.run)
+        model = build(arch, {}, num_classes=0, seed=0)
+        save_file(model.state_dict(), "weights.safetensors")
+        preprocess, device = Preprocess.of(data_config(encoder, model)), pick_device(settings.run)
         job = extraction.Job(
-            Tapped(model, layers), preprocess, device, "auto", BATCH, 1024, "float32", workers, 10**8,
-            keep_probabilities=True, label=arch,
+            Tapped(model, layers), preprocess, device, "auto", BATCH, 4096, "float32", cores, 10**8,
+            keep_probabilities=False, label=arch, channels_last=channels_last,
         )  # fmt: skip
-        encoded = list(dataset.images())
-        batches = list(extraction._decoded(job, encoded))
-        ready = [preprocess.normalise(batch.to(device)) for batch in batches]
+        encoded = [data for _, data in dataset.images()]
+        ready = [preprocess.normalise(batch.to(device)) for batch in extraction.decoded(job, _cut(list(dataset.images())))]
         model.to(device)
+        clock = extraction.Clock()
 
         def bare() -> None:
             with torch.inference_mode():
@@ -88,51 +102,78 @@ def measure(arch: str, workers: int, threads: int, result: Any) -> None:
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
+        def decode() -> None:
+            with ThreadPoolExecutor(cores) as pool:
+                for _ in pool.map(lambda data: preprocess.pixels(decode_image(data, max_pixels=10**8)), encoded):
+                    pass
+
         def stage() -> None:
             shutil.rmtree("work", ignore_errors=True)
-            extraction.extract_shards(job, dataset, Path("work"))
+            extraction.extract_shards(job, dataset, Path("work"), clock)
 
-        ways: dict[str, Callable[[], Any]] = {
-            "bare": bare,
-            "loop": lambda: list(extraction.run_encoder(job, batches)),
-            "decode": lambda: list(extraction._decoded(job, encoded)),
-            "stage": stage,
-        }
-        before = peak_mib()
-        best = dict.fromkeys(ways, float("inf"))
-        for _ in range(REPEATS):
+        ways = {"bare": bare, "decode": decode, "stage": stage}
+        bare()
+        rates = {way: [] for way in ways}
+        for _ in range(TURNS):
             for way, run in ways.items():
-                started = time.perf_counter()
-                run()
-                best[way] = min(best[way], time.perf_counter() - started)
-        result.send(({way: n / seconds for way, seconds in best.items()}, before, peak_mib(), str(device)))
+                rates[way].append(n / seconds(run))
+        result.send((rates, clock.told(), str(device), _peers(arch, size, threads, cores)))
         os.chdir("/")
 
 
+def _cut(items: list[Any]) -> list[list[Any]]:
+    return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+
+def _peers(arch: str, size: int, threads: int, workers: int) -> dict[str, float | str]:
+    python = os.environ.get(PEERS)
+    if not python:
+        return {}
+    arguments = [arch, size, "photos", "weights.safetensors", BATCH, threads, workers]
+    script = Path(__file__).with_name("peers_extract.py")
+    done = subprocess.run([python, script, *map(str, arguments)], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"peers": done.stderr.strip()[-200:]}
+
+
 def main() -> None:
-    """Print one line a model."""
+    """Print one line a case and number of threads, and one for what the others reach."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
+    parser.add_argument("--channels-last", action="store_true", help="the stage alone; the bare pass stays as timm makes it")
     options = parser.parse_args()
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, {options.workers} decoders, load "
-        f"{os.getloadavg()[0]:.1f}; torch {torch.__version__}, timm {timm.__version__}; images/s, best of {REPEATS}"
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, timm "
+        f"{timm.__version__}; images/s and ratios, medians of {TURNS} turns"
     )
-    print(f"{'model':18}{'bare':>8}{'loop':>8}{'decode':>8}{'stage':>8}{'loop/bare':>11}{'stage/bound':>13}{'peak MiB':>10}")
+    print(f"{'model':16}{'px':>5}{'threads':>9}{'bare':>8}{'decode':>8}{'stage':>8}{'/bare':>7}{'/decode':>9}{'/bound':>8}")
     context = multiprocessing.get_context("spawn")
-    for arch in MODELS:
-        receive, send = context.Pipe(duplex=False)
-        process = context.Process(target=measure, args=(arch, options.workers, options.threads, send))
-        process.start()
-        send.close()
-        rates, _, peak, device = receive.recv()
-        process.join()
-        cells = "".join(f"{rates[way]:8,.0f}" for way in ("bare", "loop", "decode", "stage"))
-        # Decoding and the forward pass share the cores of a CPU; only beside an accelerator do they overlap freely.
-        shared = 1 / (1 / rates["bare"] + 1 / rates["decode"])
-        bound = shared if device == "cpu" else min(rates["bare"], rates["decode"])
-        print(f"{arch:18}{cells}{rates['loop'] / rates['bare']:11.2f}{rates['stage'] / bound:13.2f}{peak:10,.0f}")
+    for case in CASES:
+        for threads in options.threads:
+            receive, send = context.Pipe(duplex=False)
+            process = context.Process(target=measure, args=(case, threads, options.channels_last, send))
+            process.start()
+            send.close()
+            rates, told, device, peers = receive.recv()
+            process.join()
+            turns = list(zip(*rates.values(), strict=True))
+            # Where torch has all cores, decoding takes its time from the same ones: the sum of both times is the bound.
+            cores = os.cpu_count() or 1
+            shared = threads >= cores and device == "cpu"
+            bound = [1 / (1 / b + 1 / d) if shared else min(b, d) for b, d, _ in turns]
+            ratios = [
+                median(s / b for b, _, s in turns), median(s / d for _, d, s in turns),
+                median(s / limit for (_, _, s), limit in zip(turns, bound, strict=True)),
+            ]  # fmt: skip
+            cells = "".join(f"{median(rates[way]):8,.0f}" for way in ("bare", "decode", "stage"))
+            print(f"{case[0]:16}{case[1]:5}{threads:9}{cells}{ratios[0]:7.2f}{ratios[1]:9.2f}{ratios[2]:8.2f}  {told}")
+            best = max((rate for rate in peers.values() if isinstance(rate, float)), default=None)
+            said = [f"{name} {rate:,.0f}" if isinstance(rate, float) else f"{name}: {rate}" for name, rate in peers.items()]
+            if best:
+                print(f"{'':21}{', '.join(said)}: {median(rates['stage']) / best:.2f} times the best of them")
+            elif said:
+                print(f"{'':21}{'; '.join(said)}")
+    if not os.environ.get(PEERS):
+        print(f"no comparison with other programs: {PEERS} names no Python that has them")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Ray runs on a cluster of two nodes on this machine; `pip install -e .[ray]` make
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,8 +18,8 @@ import torch
 from stages import ingest, params, weights
 from stages.artifacts import manifest
 from stages.artifacts.dataset import Dataset, dataset_path
-from stages.errors import InputProblem
-from stages.extraction import Writer, extract_shards, job_for, on_devices, pick_devices, planned
+from stages.errors import InputProblem, TryAgain
+from stages.extraction import Job, Writer, extract_shards, job_for, on_devices, pick_devices, planned
 from stages.extraction.devices import split
 from stages.extraction.timing import Clock
 
@@ -115,6 +116,25 @@ def test_the_bytes_of_one_process_going_on_from_half_and_one_message(
     assert contents(torn).items() < contents(alone).items()  # whole shards of the other images, and nothing else
 
 
+@pytest.mark.slow
+def test_a_worker_of_the_cluster_that_dies(settings: params.Params, project: Path, cluster: str) -> None:
+    from stages.extraction.on_ray import on_ray
+
+    def dies(_device: str, _beside: int) -> Job:
+        os._exit(3)
+
+    with pytest.raises(TryAgain, match=r"a worker of the cluster died[\s\S]*goes on from them"):
+        on_ray(dies, cluster, "cpu", "few", Path("data"), 1, planned(60, 25), lambda _images: None, Clock())
+
+
+def test_a_cluster_that_is_not_there(project: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from stages.extraction.on_ray import on_ray
+
+    with pytest.raises(TryAgain, match=r"extract\.ray: 127\.0\.0\.1:9: the cluster cannot be joined [\s\S]*ray start --head"):
+        on_ray(partial(print), "127.0.0.1:9", "cpu", "few", project, 1, planned(60, 25), lambda _images: None, Clock())
+
+
 def test_a_bug_ends_all_with_its_traceback(settings: params.Params, project: Path) -> None:
     with pytest.raises(RuntimeError, match=r"on cpu \(process \d+\): Traceback[\s\S]*stages/extraction/build.py"):
         build = partial(job_for, settings, "vit", "few", loaded=("no model", None))
@@ -142,7 +162,11 @@ def test_devices_are_checked_and_found() -> None:
 
 @pytest.mark.parametrize(
     ("devices", "said"),
-    [(["cpu", "cuda:0"], "cpu, cuda:0 are of several kinds"), (["gpu"], "should match pattern"), ([], "at least 1 item")],
+    [
+        (["cpu", "cuda:0"], "cpu, cuda:0 are of several kinds"),
+        (["gpu"], "is neither auto nor a list"),
+        ([], "is neither auto nor"),
+    ],
 )
 def test_devices_of_params(write_params: Callable[..., Path], devices: list[str], said: str) -> None:
     write_params(extract={"devices": devices})
