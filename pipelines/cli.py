@@ -244,14 +244,16 @@ def tables() -> None:
     from stages.artifacts.tables import SCHEMAS
 
     project.require()
-    shown = Table("table", "rows", "question", "keys", box=None, pad_edge=False, header_style="bold")
+    shown = Table("table", "rows", "keys", "question", box=None, pad_edge=False, header_style="bold")
     shown.columns[1].justify = "right"
+    for column in shown.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"  # one line a table, whatever the width
     found = list(query.made())
     for table in found:
         schema = SCHEMAS[table.name]
         rows = f"{table.rows:,}" if table.problem is None else "-"
-        shown.add_row(table.name, rows, schema.question, ", ".join(schema.keys))
-    Console(highlight=False, width=max(Console().width, 160) if not sys.stdout.isatty() else None).print(shown)
+        shown.add_row(table.name, rows, ", ".join(schema.keys), schema.question)
+    Console(highlight=False, width=max(Console().width, 200) if not sys.stdout.isatty() else None).print(shown)
     for table in found:
         if table.problem is not None:
             print(f"{table.name}: {table.problem.what}; {table.problem.next_step}")

@@ -131,6 +131,9 @@ def test_lists_every_table_made_or_not(results: Path) -> None:
     assert set(tables.SCHEMAS) <= set(rows)
     assert rows["agreement"].split()[1] == "3"
     assert "target, metric, mode" in rows["agreement"]
+    assert len(said.splitlines()) == 1 + len(tables.SCHEMAS) + sum(
+        "has not been made yet" in line for line in said.splitlines()
+    )
     assert "finetuned: has not been made yet; dvc repro tables" in said
 
 

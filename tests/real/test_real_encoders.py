@@ -23,8 +23,8 @@ def test_the_linear_probe_ranks_the_encoders_as_measured_elsewhere(
     """At 128 px the encoders' own README gives 0.90, 0.85 to 0.87, 0.68 and 0.41, with another scaling of the features."""
     write_params(
         datasets={"files": {"signs": {"kind": "imagefolder", "path": str(real_inputs / "images" / "sign_digits")}}},
-        targets=["signs"], encoders=real_encoders(list(CLASSES),
-        size=128), run={"threads": 1}, finetune={"modes": ["linear"], "seeds": 1, "max_train": 800},
+        targets=["signs"], encoders=real_encoders(list(CLASSES), size=128),
+        run={"threads": 1}, finetune={"modes": ["linear"], "seeds": 1, "max_train": 800},
     )  # fmt: skip
     for stage, option, names in (
         ("ingest", "--dataset", ["signs"]),
