@@ -37,7 +37,9 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, block: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        read = np.asarray(self.matrix[self.rows[block]], dtype=np.float32)
+        rows = self.rows[block]
+        together = len(rows) > 1 and bool((np.diff(rows) == 1).all())  # one copy, not one a row
+        read = np.array(self.matrix[rows[0] : rows[-1] + 1] if together else self.matrix[rows], dtype=np.float32)
         self._release.after(len(read))
         return read
 
