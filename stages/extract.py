@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from stages import entry
-from stages.artifacts import atomic, features, manifest, store
+from stages.artifacts import atomic, features, store
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
 from stages.encoders import GRID, load
@@ -69,11 +69,9 @@ def _publish(joined: Path, folder: Path, dataset: Dataset, name: str, card: Card
     folder.mkdir()
     for array in sorted(joined.glob("*.npy")):
         store.link(array, folder / array.name)
-    dataset.rows.select(list(features.INDEX_SCHEMA)).write_parquet(folder / "index.parquet", compression="zstd")
-    manifest.write(
-        folder, kind="features", version=features.VERSION, inputs={"weights": card.sha256, "dataset": dataset.identity},
-        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in encoder.layers},
-        grids={layer: f"{layer}{GRID}.npy" for layer in encoder.grids}, dtype=dtype, source_classes=card.classes or None,
+    features.finish(
+        folder, name, dataset, layers=encoder.layers, grids={layer: f"{layer}{GRID}.npy" for layer in encoder.grids},
+        dtype=dtype, inputs={"weights": card.sha256}, source_classes=card.classes or None,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages.artifacts import manifest
-from stages.artifacts.dataset import Split
+from stages.artifacts.dataset import Dataset, Split
 from stages.errors import InputProblem, nearest
 
 if TYPE_CHECKING:
@@ -29,6 +29,19 @@ INDEX_SCHEMA = {"id": pl.String, "split": pl.String, "class_index": pl.Int64}
 def features_path(encoder: str, dataset: str) -> Path:
     """Return where the features of one encoder on one dataset live."""
     return FEATURES / encoder / dataset
+
+
+def finish(
+    folder: Path, encoder: str, dataset: Dataset, *, layers: Iterable[str], grids: dict[str, str], dtype: str,
+    inputs: dict[str, str], source_classes: list[str] | None,
+) -> None:  # fmt: skip
+    """Write the rows' index and the facts beside the arrays, `<layer>.npy` each, that a folder holds already."""
+    dataset.rows.select(list(INDEX_SCHEMA)).write_parquet(folder / "index.parquet", compression="zstd")
+    manifest.write(
+        folder, kind="features", version=VERSION, inputs={"dataset": dataset.identity, **inputs}, encoder=encoder,
+        dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in layers}, grids=grids, dtype=dtype,
+        source_classes=source_classes,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,10 @@ def main(settings: Params, name: str) -> None:
                     target = folder / dataset_name / f"{layer}.npy"
                     for rows in bring(source, place, files.ids, target, len(dataset.rows), np.dtype(settings.extract.dtype)):
                         advance(rows)
-            _finish(folder / dataset_name, dataset, name, files, settings.extract.dtype)
+            features.finish(
+                folder / dataset_name, name, dataset, layers=files.layers, grids={}, dtype=settings.extract.dtype,
+                inputs={member.name: manifest.sha256(member) for member in files.members}, source_classes=None,
+            )  # fmt: skip
             left = int((place < 0).sum())
             print(f"{name} on {dataset_name}: {len(dataset.rows):,} rows, {left:,} of other ids left out", file=sys.stderr)
 
@@ -114,16 +117,6 @@ def bring(
         start += len(block)
         yield len(block)
     written.flush()
-
-
-def _finish(folder: Path, dataset: Dataset, name: str, files: Files, dtype: str) -> None:
-    dataset.rows.select(list(features.INDEX_SCHEMA)).write_parquet(folder / "index.parquet", compression="zstd")
-    inputs = {member.name: manifest.sha256(member) for member in files.members}
-    manifest.write(
-        folder, kind="features", version=features.VERSION, inputs={"dataset": dataset.identity, **inputs},
-        encoder=name, dataset=dataset.name, layers={layer: f"{layer}.npy" for layer in files.layers}, dtype=dtype,
-        source_classes=None,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":
