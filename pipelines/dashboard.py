@@ -19,7 +19,7 @@ class Dashboard:
 
     def progress(self, done: int, total: int) -> None:
         """Show how many of the stages have ended."""
-        update_progress_artifact(self._progress, progress=100.0 * done / total)  # type: ignore[arg-type]
+        update_progress_artifact(self._progress, progress=100.0 * done / total)  # type: ignore[arg-type]  # no coroutine here: a flow is not async
 
     def leave(self, outcomes: Sequence[Outcome]) -> None:
         """Leave the table of the stages, the recommendations and a link to the report, as far as they exist."""

@@ -129,7 +129,7 @@ def _asked(key: str) -> str:
     section, _, name = key.partition(".")
     written = (graph.parse(PARAMS_FILE) or {}).get(section) or {}
     model = Params.model_fields[section].annotation
-    return str(written.get(name, model.model_fields[name].default))  # type: ignore[union-attr]
+    return str(written.get(name, model.model_fields[name].default))  # type: ignore[union-attr]  # every section is a model
 
 
 def _locked(device: str) -> int | None:

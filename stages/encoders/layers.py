@@ -21,8 +21,7 @@ def layer_names(model: nn.Module) -> list[str]:
     (`stages.1`, `blocks.8`); a block is a numbered child of a stage (`stages.1.0`, `layers.2.blocks.3`).
     """
     modules = dict(model.named_modules())
-    classifier = getattr(model, "default_cfg", {}).get("classifier") or ()
-    heads = {name.partition(".")[0] for name in ((classifier,) if isinstance(classifier, str) else classifier)}
+    heads = {name.partition(".")[0] for name in _classifiers(model)}
     stages = {entry["module"] for entry in feature_info(model)}
     for name in modules:
         parent, _, last = name.rpartition(".")
@@ -52,8 +51,7 @@ def depths(model: nn.Module, layers: Sequence[str] | None = None) -> dict[str, f
     """
     asked = layer_names(model) if layers is None else list(layers)
     names = {module_of(layer) for layer in asked} - {POOLED, UNPOOLED}
-    classifier = getattr(model, "default_cfg", {}).get("classifier") or ()
-    heads = {classifier} if isinstance(classifier, str) else set(classifier)
+    heads = _classifiers(model)
     ends, passed = dict.fromkeys(names, 0), 0
     for name, module in model.named_modules():
         inside = [layer for layer in names if name == layer or name.startswith(f"{layer}.")]
@@ -93,3 +91,9 @@ def feature_info(model: nn.Module) -> list[dict[str, Any]]:
 
 def _is_sequence(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential | nn.ModuleList)
+
+
+def _classifiers(model: nn.Module) -> set[str]:
+    """Return the names of the modules that timm calls the classifier; a distilled model has two."""
+    named = getattr(model, "default_cfg", {}).get("classifier") or ()
+    return {named} if isinstance(named, str) else set(named)

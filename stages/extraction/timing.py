@@ -38,7 +38,7 @@ class Clock:
                 item = next(iterator, self)
             if item is self:
                 return
-            yield item  # type: ignore[misc]
+            yield item  # type: ignore[misc]  # the clock itself is the end mark, and no item
 
     @property
     def shares(self) -> dict[str, float]:
