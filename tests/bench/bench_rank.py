@@ -204,13 +204,16 @@ def in_process(body: Callable[..., None], *arguments: Any) -> Any:
 
 def compare(rows: int, dims: int, classes: int) -> None:
     """Print every way's seconds, memory and ratio."""
-    found = {name: in_process(measure, name, rows, dims, classes) for name in ways()}
+    found: dict[str, float] = {}
     print(f"\nn = {rows}, d = {dims}, {classes} classes")
     print(f"{'':24} {'seconds':>9} {'MiB more':>9} {'value':>16}   times faster than")
-    for name, (seconds, mib, value) in found.items():
-        against = [f"{other} {found[other][0] / seconds:.1f}" for other in (LOGME, TMI) if other.split()[0].lower() in name]
-        shown = f"{seconds / found[LOGME][0]:.2f} times the seconds of {LOGME}" if name in (ALL, CUDA) else ", ".join(against)
-        print(f"{name:24} {seconds:9.4f} {mib:9.0f} {'' if np.isnan(value) else f'{value:16.8f}':>16}   {shown}")
+    for name in ways():  # the alternatives first: what follows is printed beside them at once
+        seconds, mib, value = in_process(measure, name, rows, dims, classes)
+        found[name] = seconds
+        against = [f"{other} {found[other] / seconds:.1f}" for other in (LOGME, TMI) if other.split()[0].lower() in name]
+        shown = f"{seconds / found[LOGME]:.2f} times the seconds of {LOGME}" if name in (ALL, CUDA) else ", ".join(against)
+        scored = "" if np.isnan(value) else f"{value:16.8f}"
+        print(f"{name:24} {seconds:9.4f} {mib:9.0f} {scored:>16}   {shown}", flush=True)
 
 
 def large(rows: int, dims: int = 1024) -> None:
