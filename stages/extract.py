@@ -33,15 +33,15 @@ def main(settings: Params, name: str) -> None:
             dataset = Dataset.open(dataset_name)
             if dataset.rows.is_empty():
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
-            unit = {
-                "card": card.what_matters(), "probabilities": bool(card.classes), "dataset": dataset.identity,
-                "layers": encoder.layers, "grids": encoder.grids,
-                "extract": settings.extract.what_matters(), "precision": settings.run.precision, "device": kind,
-                "threads": settings.run.threads,
-            }  # fmt: skip
-            work = store.folder("features", store.key(unit, CODE))
             here = devices[0] if settings.extract.ray is None else "cpu"  # a cluster's hosts make jobs of their own
             job, clock = job_for(settings, name, dataset_name, here, loaded=(model, card)), Clock()
+            unit = {
+                "card": card.what_matters(), "probabilities": bool(card.classes), "layers": encoder.layers,
+                "grids": encoder.grids, "extract": settings.extract.what_matters(), "precision": settings.run.precision,
+                "device": kind, "threads": settings.run.threads, "batch_size": job.batch_size,
+            }  # fmt: skip
+            # Beside each other: what one dataset has cost is taken over where another holds the same images.
+            work = store.folder("features", f"{store.key(unit, CODE)}/{dataset.identity[:32]}")
             with atomic.lock(work):  # two names for the same weights share it
                 joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from stages.artifacts import manifest
 from stages.errors import InputProblem
@@ -87,6 +89,12 @@ class Dataset:
     def quarantine(self) -> pl.DataFrame:
         """Return the images that could not be read: id, reason."""
         return pl.read_parquet(self.path / "quarantine.parquet")
+
+    def only(self, rows: NDArray[np.int64]) -> Self:
+        """Return a reader of some rows alone, by ascending number; its facts and identity stay those of the whole."""
+        part = replace(self)
+        part.__dict__["rows"] = self.rows[rows]
+        return part
 
     def images(self, splits: Iterable[Split] = SPLITS) -> Iterator[tuple[str, bytes]]:
         """Yield (id, encoded bytes) of the chosen splits in row order, one shard in memory at a time."""

@@ -38,12 +38,14 @@ def job_for(
     model, card = loaded or load(encoder)
     workers, asked, how, on = settings.run.decoding_workers, settings.encoder(encoder), settings.extract, torch.device(device)
     tapped = Tapped(model, asked.layers, asked.grids)
+    images = Dataset.open(dataset)
     batch_size = chosen_batch(tapped, card.input_size, on) if how.batch_size == "auto" else how.batch_size
+    batch_size = min(batch_size, 1 << max(0, len(images.rows) - 1).bit_length())  # the last batch is filled up
     return Job(
         tapped, Preprocess.of(card), on, settings.run.precision, batch_size, how.shard_images, how.dtype,
         max(1, workers // beside) if workers else 0, settings.ingest.max_pixels, keep_probabilities=bool(card.classes),
         label=f"{encoder} on {dataset}", channels_last=on.type == "cuda" if how.channels_last == "auto" else how.channels_last,
-        kept_pixels=_kept_pixels(card, Dataset.open(dataset)) if how.predecode else None,
+        kept_pixels=_kept_pixels(card, images) if how.predecode else None,
     )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ from stages.extraction.timing import Clock
 def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None) -> Iterator[Arrays]:
     """Yield, batch by batch, arrays [n, d] by layer (and `probabilities` [n, classes]) in the job's dtype.
 
-    A batch that does not fit into memory is halved, with a message, and so are those behind it.
+    The model always sees `batch_size` images, a smaller batch with black ones behind it: kernels are chosen by the size of
+    a batch, and with one size an image's features do not depend on those beside it. A batch that does not fit into memory
+    is halved, with a message, and so are those behind it.
 
     Raises:
         InputProblem: a value is not finite in the job's dtype.
@@ -46,20 +48,23 @@ def _launch_within(job: Job, batch: Tensor, limit: int, clock: Clock) -> tuple[l
     """Run one batch in parts of `limit` images, halved as long as the memory is too small; return the limit that fits."""
     while True:
         try:
-            return [_launch(job, batch[start : start + limit], clock) for start in range(0, len(batch), limit)], limit
+            return [_launch(job, batch[start : start + limit], limit, clock) for start in range(0, len(batch), limit)], limit
         except Exception as error:
-            if not out_of_memory(error) or min(limit, len(batch)) == 1:
+            if not out_of_memory(error) or limit == 1:
                 raise
-            limit = max(1, min(limit, len(batch)) // 2)
+            limit //= 2
         # Outside the handler, where the tensors of the failed pass are free.
         print(f"{job.label}: out of memory, going on with {limit} images at once", file=sys.stderr)
         if job.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _launch(job: Job, batch: Tensor, clock: Clock) -> dict[str, Tensor]:
-    """Run one batch of uint8 pixels; the tensors returned are on the device, and may still be in the making."""
+def _launch(job: Job, batch: Tensor, size: int, clock: Clock) -> dict[str, Tensor]:
+    """Run one batch of uint8 pixels among `size` images; what is returned is on the device, and may be in the making."""
+    n = len(batch)
     with clock.step("transfer"):
+        if n < size:
+            batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
         if job.device.type == "cuda":
             batch = batch.pin_memory()
         batch = batch.to(job.device, non_blocking=True)
@@ -67,7 +72,7 @@ def _launch(job: Job, batch: Tensor, clock: Clock) -> dict[str, Tensor]:
         kept, logits = job.tapped(job.preprocess.normalise(batch).contiguous(memory_format=_layout(job)))
         if job.keep_probabilities and logits is not None:
             kept[PROBABILITIES] = logits.float().softmax(dim=1)
-        return kept
+        return {name: value[:n] for name, value in kept.items()}
 
 
 def _fetch(job: Job, parts: list[dict[str, Tensor]], clock: Clock) -> Arrays:

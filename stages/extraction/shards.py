@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -18,13 +19,12 @@ from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.extraction.flow import ahead, behind
 from stages.extraction.forward import run_encoder
+from stages.extraction.growth import JOINED, VERSION, Known, keep_contents, merged, pending, take_over
 from stages.extraction.job import Arrays, Job, Rows
 from stages.extraction.pixels import batches_of, pixels
 from stages.extraction.timing import Clock
 from stages.progress import bar
 
-JOINED = "joined"
-VERSION = 1  # of what `joined` holds
 PIXELS_AHEAD = 2  # batches from kept pixels
 BEHIND = 2  # batches of features that wait to be written
 
@@ -44,6 +44,7 @@ def remaining(shards: Sequence[Rows], work: Path) -> list[Rows]:
 def extract(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None) -> Path:
     """Return the folder below `work` with one array [n, d] a layer, computing what `work` does not hold yet.
 
+    Folders beside `work` belong to other datasets under the same job: what they hold of this one's images is taken over.
     `write` writes the missing shards; by default this process does, on the job's device.
 
     What is there is checked against its sha256 first: the outputs are links to these files, so an edit of an output
@@ -55,8 +56,10 @@ def extract(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, 
         return joined
     except InputProblem:
         shutil.rmtree(joined, ignore_errors=True)
+    if not any(work.iterdir()):  # a run that has begun goes on as it was planned
+        take_over(job, dataset, work)
     extract_shards(job, dataset, work, clock, write)
-    join_shards(job, len(dataset.rows), work)
+    join_shards(job, dataset, work)
     return joined
 
 
@@ -64,10 +67,11 @@ def extract_shards(job: Job, dataset: Dataset, work: Path, clock: Clock | None =
     """Write the shards `<first row>/<name>.npy` that `work` does not hold yet, each of `shard_images` rows, atomically."""
     clock = clock or Clock()
     total = len(dataset.rows)
-    missing = remaining(planned(total, job.shard_images), work)
+    missing = remaining(planned(len(pending(dataset, work).rows), job.shard_images), work)
     done = total - sum(stop - start for start, stop in missing)
     with bar(f"extract {job.label}", total, "images", done=done, note=clock.told) as advance:
-        (write or partial(write_shards, job, dataset, work))(missing, advance, clock)
+        if missing:
+            (write or partial(write_shards, job, dataset, work))(missing, advance, clock)
 
 
 def write_shards(
@@ -79,12 +83,13 @@ def write_shards(
         job: what to do.
         dataset: whose images.
         work: the folder that gets one folder a shard.
-        shards: some of `planned`, in order.
+        shards: some of `planned` for the rows that are `pending`, in order.
         advance: called with the number of images that were written.
         clock: counts where the time goes.
     """
-    clock = clock or Clock()
-
+    clock, wanted = clock or Clock(), pending(dataset, work)
+    if wanted is not dataset:
+        job = replace(job, kept_pixels=None)  # they are kept by rows of the whole dataset
     places = [(rows, stop - start) for rows in shards for start, stop in batches_of(rows, job.batch_size)]
 
     def write(arriving: Iterator[tuple[Rows, Arrays]]) -> None:
@@ -92,7 +97,7 @@ def write_shards(
             _write_shard(rows, (arrays for _, arrays in parts), _folder(work, rows), advance)
 
     with behind(write, BEHIND) as give:
-        source = pixels(job, dataset, shards)
+        source = pixels(job, wanted, shards)
         features = run_encoder(job, ahead(source, PIXELS_AHEAD) if job.kept_pixels else source, clock)
         for (rows, size), arrays in zip(places, features, strict=True):
             with clock.step("write"):
@@ -126,16 +131,22 @@ def _write_header(handle: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]
     np.lib.format.write_array_header_1_0(handle, header)
 
 
-def join_shards(job: Job, total: int, work: Path) -> None:
-    """Join the shards into `work/joined`, one memory-mappable array a name, holding one shard in memory, and drop them."""
-    folders = [_folder(work, rows) for rows in planned(total, job.shard_images)]
+def join_shards(job: Job, dataset: Dataset, work: Path) -> None:
+    """Join the shards and what an earlier run knew into `work/joined`, one memory-mappable array a name, and drop them.
+
+    One shard is in memory at a time.
+    """
+    known, total = Known.of(work), len(dataset.rows)
+    folders = [_folder(work, rows) for rows in planned(len(pending(dataset, work).rows), job.shard_images)]
     with atomic.new_folder(work / JOINED) as folder:
-        for path in sorted(folders[0].iterdir()):
-            first = np.load(path, mmap_mode="r", allow_pickle=False)
+        for path in sorted((folders[0] if known is None else known.folder).glob("*.npy")):
+            fresh = (np.load(shard / path.name, allow_pickle=False) for shard in folders)
+            first = np.load(path, mmap_mode="r", allow_pickle=False)  # of the first shard, or of the earlier run
             with (folder / path.name).open("wb") as whole:
                 _write_header(whole, first.dtype, (total, *first.shape[1:]))
-                for shard in folders:
-                    whole.write(np.load(shard / path.name, allow_pickle=False).data)
+                for block in fresh if known is None else merged(first, known, fresh, job.shard_images):
+                    whole.write(block.data)
+        keep_contents(dataset, folder)
         manifest.write(folder, kind="extraction", version=VERSION, inputs={})
-    for shard in folders:
+    for shard in [*folders, *([] if known is None else [known.folder])]:
         shutil.rmtree(shard)

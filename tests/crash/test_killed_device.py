@@ -22,7 +22,7 @@ EXTRACT = {"batch_size": 32, "shard_images": 64}
 
 
 def shards(project: Path) -> list[Path]:
-    return sorted((project / "data" / "store" / "features").glob("*/0*"))
+    return sorted((project / "data" / "store" / "features").glob("*/*/0*"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent has died")

@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def shards(project: Path) -> list[Path]:
-    return sorted((project / "data" / "store" / "features").glob("*/0*"))
+    return sorted((project / "data" / "store" / "features").glob("*/*/0*"))
 
 
 def test_kill_and_resume(
