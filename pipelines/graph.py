@@ -71,7 +71,7 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
-    with explained(), Repo(".") as repo, lock_repo(repo):
+    with explained(), _params_parsed_once(), Repo(".") as repo, lock_repo(repo):
         chosen = [stage for target in targets or ["dvc.yaml"] for stage in _collect(repo, target)]
         graph = get_active_graph(repo.index.graph)  # edges lead from a stage to what it needs
         order = plan_repro(graph, chosen)
@@ -86,6 +86,41 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
             )
             for stage in order
         }
+
+
+@contextmanager
+def _params_parsed_once() -> Iterator[None]:
+    """Let DVC parse a params file once, not once a stage: with a hundred stages that is half of the time it takes.
+
+    A key that is not found step by step, as one with a wildcard, is left to DVC.
+    """
+    from dvc.dependency import param
+
+    whole: Any = param.read_param_file
+    parsed: dict[str, Any] = {}
+
+    def read_keys(fs: Any, path: str, key_paths: list[str] | None = None, flatten: bool = False, **options: Any) -> Any:
+        if not key_paths or not flatten or options:
+            return whole(fs, path, key_paths, flatten, **options)
+        if path not in parsed:
+            parsed[path] = whole(fs, path)
+        found: dict[str, Any] = {}
+        for key in key_paths:
+            value = parsed[path]
+            for part in key.split("."):
+                if not isinstance(value, dict) or part not in value:
+                    found |= whole(fs, path, [key], flatten=True)
+                    break
+                value = value[part]
+            else:
+                found[key] = value
+        return found
+
+    param.read_param_file = read_keys
+    try:
+        yield
+    finally:
+        param.read_param_file = whole
 
 
 def require_remote() -> None:

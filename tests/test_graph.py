@@ -90,3 +90,26 @@ def test_stages_that_may_use_an_accelerator_say_which_param_names_it() -> None:
     for name, key in marked.items():
         section = key.partition(".")[0]
         assert {key, section} & set(definitions[name]["params"]), f"{name} does not depend on {key}"
+
+
+def test_params_parsed_once_are_those_that_dvc_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.dependency import param
+    from dvc.repo import Repo
+
+    from pipelines import graph
+
+    monkeypatch.chdir(ROOT)
+    original, asked = param.read_param_file, []
+    monkeypatch.setattr(param, "read_param_file", lambda *a, **named: asked.append(named) or original(*a, **named))
+    with Repo(".") as repo:
+        deps = [dep for stage in repo.index.stages for dep in stage.deps if isinstance(dep, param.ParamsDependency)]
+        deps += [
+            param.ParamsDependency(deps[0].stage, "params.yaml", keys) for keys in (["run.nothing", "run"], ["*.device"], [])
+        ]
+        expected = [dep.read_params() for dep in deps]
+        asked.clear()
+        with graph._params_parsed_once():
+            assert [dep.read_params() for dep in deps] == expected
+        assert len(asked) < 10 < len(deps)
+        assert deps[0].read_params() == expected[0]
+        assert len(asked) > 0

@@ -205,7 +205,7 @@ def frame(rows: list[tuple[str, str | None]]) -> pl.DataFrame:
 
 
 @given(ROWS, ROWS, st.floats(0.05, 0.45), st.floats(0.05, 0.45))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_split_depends_on_the_content_alone(
     old: list[tuple[str, str]], new: list[tuple[str, str]], val: float, test: float
 ) -> None:
@@ -221,7 +221,7 @@ def test_a_split_depends_on_the_content_alone(
 
 
 @given(ROWS, st.floats(0.05, 0.9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_own_splits_lose_nothing_but_val(rows: list[tuple[str, str]], val: float) -> None:
     rows = [("f" * 64, "train"), ("0" * 64, "test"), *rows]
     made = assign(frame(rows), val_fraction=val, test_fraction=0.3)["split"].to_list()

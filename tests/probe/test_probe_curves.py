@@ -41,7 +41,7 @@ def prior_head() -> Iterator[str]:
     HEADS.remove("prior")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(k=st.integers(2, 8), n=st.integers(40, 120), seeds=st.integers(1, 4), run_seed=st.integers(0, 99))
 def test_draws_are_permutations_whose_smallest_prefix_holds_every_class(k: int, n: int, seeds: int, run_seed: int) -> None:
     labels = np.arange(n) % k

@@ -59,7 +59,7 @@ def test_passes_scikit_learns_contract() -> None:
     check_estimator(SharedVarianceGaussianNB(), on_skip=None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cuts=st.lists(st.integers(1, 119), max_size=8, unique=True),
     offset=st.sampled_from([0.0, -3e3, 1e6]),
