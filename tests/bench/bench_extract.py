@@ -5,6 +5,9 @@ of timm's own `model(x)` on ready tensors, with as many threads as the stage giv
 encoder, in as many threads as there are cores. The stage goes all the way from the dataset's files to finished shards. The
 ways take turns; a ratio is the median over the turns, so a machine that is busy for a while changes it little.
 
+Then the same for a dataset that grows by a tenth, spread over all of it: the seconds of the whole, of what was added, and
+whether the bytes are those of a run from nothing.
+
 Beside it, with TRANSFERSCOPE_PEERS_PYTHON naming a Python that has them: timm's inference script, clip-retrieval and
 thingsvision on the same files and weights (peers_extract.py).
 """
@@ -60,6 +63,53 @@ def write_photographs(folder: Path, n: int, side: tuple[int, int]) -> None:
         small.resize(side, Image.Resampling.BICUBIC).save(target, quality=90)
 
 
+def ingested(encoder: Encoder) -> tuple[params.Params, Dataset]:
+    """Ingest the folder `photos` and return the params and the dataset."""
+    settings = params.Params.model_validate({
+        "datasets": {"files": {"photos": {"kind": "imagefolder", "path": "photos"}}}, "targets": ["photos"],
+        "encoders": {"it": encoder.model_dump()}, "rank": {"metrics": ["logme"]},
+        "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt"]},
+    })  # fmt: skip
+    ingest.main(settings, "photos")
+    return settings, Dataset.open("photos")
+
+
+def grow(n: int) -> None:
+    """Print what a dataset of n photographs costs from nothing, and after a tenth of them were added."""
+    encoder = Encoder(arch="mobilenetv1_100", weights="random", input_size=128, layers=["pooled", "blocks.3"])
+    with TemporaryDirectory() as folder:
+        os.chdir(folder)
+        write_photographs(Path("all"), n, (100, 100))
+        for number, path in enumerate(sorted(Path("all").rglob("*.jpg"))):
+            if number % 10:  # nine of ten, of both classes
+                target = Path("photos", *path.parts[1:])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, target)
+        _, before = ingested(encoder)
+        model = build(encoder.arch, {}, num_classes=0, seed=0)
+        job = extraction.Job(
+            Tapped(model, encoder.layers), Preprocess.of(data_config(encoder, model)), torch.device("cpu"), "auto", BATCH, 4096,
+            "float32", os.cpu_count() or 1, 10**8, keep_probabilities=False, label=encoder.arch,
+        )  # fmt: skip
+        places = [Path("work", name) for name in ("before", "grown")] + [Path("again", "whole")]
+        for place in places:
+            place.mkdir(parents=True)
+        first = seconds(lambda: extraction.extract(job, before, places[0]))
+        shutil.rmtree("photos")
+        os.rename("all", "photos")
+        _, after = ingested(encoder)
+        grown = seconds(lambda: extraction.extract(job, after, places[1]))
+        whole = seconds(lambda: extraction.extract(job, after, places[2]))
+        same = all(
+            path.read_bytes() == (places[1] / "joined" / path.name).read_bytes() for path in places[2].glob("joined/*.npy")
+        )
+        print(
+            f"{len(before.rows):,} images in {first:.1f} s; grown to {len(after.rows):,}: {grown:.1f} s, from nothing "
+            f"{whole:.1f}: {grown / whole:.1%}; bytes {'equal' if same else 'DIFFER'}"
+        )
+        os.chdir("/")
+
+
 def seconds(run: Callable[[], Any]) -> float:
     """Return how long one call takes."""
     started = time.perf_counter()
@@ -76,13 +126,7 @@ def measure(case: tuple[Any, ...], threads: int, channels_last: bool, result: An
         os.chdir(folder)
         write_photographs(Path("photos"), n, side)
         encoder = Encoder(arch=arch, weights="random", input_size=size, layers=layers)
-        settings = params.Params.model_validate({
-            "datasets": {"files": {"photos": {"kind": "imagefolder", "path": "photos"}}}, "targets": ["photos"],
-            "encoders": {"it": encoder.model_dump()}, "rank": {"metrics": ["logme"]},
-            "languages": {"tasks": ["entity_type"], "languages": ["en", "es", "pt"]},
-        })  # fmt: skip
-        ingest.main(settings, "photos")
-        dataset = Dataset.open("photos")
+        settings, dataset = ingested(encoder)
         model = build(arch, {}, num_classes=0, seed=0)
         save_file(model.state_dict(), "weights.safetensors")
         preprocess, device = Preprocess.of(data_config(encoder, model)), pick_device(settings.run)
@@ -140,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
     parser.add_argument("--channels-last", action="store_true", help="the stage alone; the bare pass stays as timm makes it")
+    parser.add_argument("--grow", type=int, default=3000, help="images of the dataset that grows")
     options = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}, timm "
@@ -172,6 +217,7 @@ def main() -> None:
                 print(f"{'':21}{', '.join(said)}: {median(rates['stage']) / best:.2f} times the best of them")
             elif said:
                 print(f"{'':21}{'; '.join(said)}")
+    grow(options.grow)
     if not os.environ.get(PEERS):
         print(f"no comparison with other programs: {PEERS} names no Python that has them")
 
