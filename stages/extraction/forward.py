@@ -33,6 +33,7 @@ def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None)
     running: list[dict[str, Tensor]] = []
     for batch in clock.waiting("decode", batches):
         launched, limit = _launch_within(job, batch, limit, clock)
+        clock.gain = job.gain
         if running:  # an accelerator computes one batch while the one before is fetched and written
             yield _fetch(job, running, clock)
         running = launched
