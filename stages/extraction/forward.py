@@ -66,7 +66,7 @@ def _launch(job: Job, batch: Tensor, size: int, clock: Clock) -> dict[str, Tenso
     with clock.step("transfer"):
         if n < size:
             batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
-        if job.device.type == "cuda":
+        if job.device.type == "cuda" and not batch.is_cuda:
             batch = batch.pin_memory()
         batch = batch.to(job.device, non_blocking=True)
     with clock.step("forward"), torch.inference_mode(), autocast(job.device, job.precision):

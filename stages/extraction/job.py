@@ -36,6 +36,7 @@ class Job:
     keep_probabilities: bool
     label: str
     channels_last: bool = False
+    decode: str = "pillow"  # or "device": JPEG by torchvision, on the device where it is CUDA
     kept_pixels: Path | None = None  # folder of decoded pixels, shared by all encoders that want the same; None keeps none
 
     @property
