@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -45,10 +46,15 @@ def main(settings: Params, name: str) -> None:
             with atomic.lock(work):  # two names for the same weights share it
                 joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
+            gain = clock.gain or job.gain  # of the job alone where all images were known
+            if gain is not None:
+                each = " for each process" if len(devices) > 1 or settings.extract.ray else ""
+                print(f"{job.label}: {gain.told()}{each}", file=sys.stderr)
             if clock.images:
                 entry.keep_rate("extract", {
                     "encoder": name, "dataset": dataset_name, "devices": devices, "batch_size": job.batch_size,
                     "threads": settings.run.threads, "workers": settings.run.decoding_workers, **clock.facts(),
+                    **(gain.facts() if gain else {}),
                 })  # fmt: skip
 
 

@@ -8,12 +8,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 # Formats that are pixels and nothing else: no EPS (starts Ghostscript), no WMF, no containers of documents.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+END_OF_JPEG = b"\xff\xd9"
 WHITE_16 = 65535
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
@@ -60,6 +62,32 @@ def decode_image(data: bytes, *, max_pixels: int) -> Image.Image:
             raise Undecodable(f"too large: {error}") from None
         except Exception as error:  # hostile bytes make decoders raise nearly anything
             raise Undecodable(_reason(error)) from None
+
+
+@dataclass(frozen=True)
+class PlainJpeg:
+    """What the header of a JPEG says that any decoder reads alike: 8-bit grey or YCbCr, upright, whole."""
+
+    grey: bool
+    pixels: int
+
+
+def plain_jpeg(data: bytes, *, max_pixels: int) -> PlainJpeg | None:
+    """Return what the header says, None for everything else: other formats and colours, turned, cut off, too large, damaged."""
+    if not data.endswith(END_OF_JPEG):
+        return None
+    with _quiet_pillow():
+        try:
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+                width, height = image.size
+                alike = image.format == "JPEG" and image.mode in ("L", "RGB") and image.info.get("adobe_transform") != 0
+                if not alike or width * height > max_pixels or _orientation(image) in UPRIGHT:
+                    return None
+                return PlainJpeg(image.mode == "L", width * height)
+        except MemoryError:
+            raise
+        except Exception:  # hostile bytes; `decode_image` says what is wrong with them
+            return None
 
 
 def _reason(error: Exception) -> str:

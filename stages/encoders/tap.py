@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -115,7 +115,6 @@ class Tapped:
 
     def _run(self, images: Tensor, take: Callable[[str, Any], None]) -> tuple[Counter[str], Tensor | None]:
         """Run one forward pass; return how often each layer ran, in the order of their first runs, and the logits."""
-        model: Any = self.model
         runs: Counter[str] = Counter()
 
         def ran(name: str, output: Any) -> None:
@@ -124,27 +123,37 @@ class Tapped:
             if name == self._last:
                 raise _AllTapped
 
-        inside = [name for name in self._wanted if name not in (POOLED, UNPOOLED)]
-        hooks = [
-            model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: ran(name, output))
-            for name in inside
-        ]
         logits = None
+        with contextlib.suppress(_AllTapped), self._hooked(ran), torch.inference_mode():
+            logits = self._forward(images, ran, runs)
+        return runs, logits if self._has_head else None
+
+    @contextlib.contextmanager
+    def _hooked(self, ran: Callable[[str, Any], None]) -> Iterator[None]:
+        """Call `ran` with the name and the output of each layer that is a module, whenever it runs inside the block."""
+        hooks = [
+            self.model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: ran(name, output))
+            for name in self._wanted
+            if name not in (POOLED, UNPOOLED)
+        ]
         try:
-            with torch.inference_mode():
-                body = model.forward_features(images)
-                if UNPOOLED in self._wanted:
-                    ran(UNPOOLED, body)
-                if POOLED in self._wanted:
-                    ran(POOLED, model.forward_head(body, pre_logits=True))
-                if self._has_head or not set(inside) <= set(runs):  # a layer may lie in the head
-                    logits = model.forward_head(body)
-        except _AllTapped:
-            pass
+            yield
         finally:
             for hook in hooks:
                 hook.remove()
-        return runs, logits if self._has_head else None
+
+    def _forward(self, images: Tensor, ran: Callable[[str, Any], None], runs: Container[str]) -> Tensor | None:
+        """Run the model as far as its layers and head are wanted; `runs` holds the layers that have run."""
+        model: Any = self.model
+        body = model.forward_features(images)
+        if UNPOOLED in self._wanted:
+            ran(UNPOOLED, body)
+        if POOLED in self._wanted:
+            ran(POOLED, model.forward_head(body, pre_logits=True))
+        if self._has_head or not all(name in runs for name in self._wanted):  # a layer may lie in the head
+            logits: Tensor = model.forward_head(body)
+            return logits
+        return None
 
     def _pool(self, name: str, output: Any, images: Tensor) -> dict[str, Tensor]:
         read = self._read(name, output, images)

@@ -33,6 +33,7 @@ def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None)
     running: list[dict[str, Tensor]] = []
     for batch in clock.waiting("decode", batches):
         launched, limit = _launch_within(job, batch, limit, clock)
+        clock.gain = job.gain
         if running:  # an accelerator computes one batch while the one before is fetched and written
             yield _fetch(job, running, clock)
         running = launched
@@ -65,7 +66,7 @@ def _launch(job: Job, batch: Tensor, size: int, clock: Clock) -> dict[str, Tenso
     with clock.step("transfer"):
         if n < size:
             batch = torch.cat([batch, batch.new_zeros(size - n, *batch.shape[1:])])
-        if job.device.type == "cuda":
+        if job.device.type == "cuda" and not batch.is_cuda:
             batch = batch.pin_memory()
         batch = batch.to(job.device, non_blocking=True)
     with clock.step("forward"), torch.inference_mode(), autocast(job.device, job.precision):

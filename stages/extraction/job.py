@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from stages.encoders import Preprocess, Tapped
+from stages.extraction.compiled import Compiled
+from stages.extraction.timing import Gain
 
 PROBABILITIES = "probabilities"
 
@@ -34,4 +36,10 @@ class Job:
     keep_probabilities: bool
     label: str
     channels_last: bool = False
+    decode: str = "pillow"  # or "device": JPEG by torchvision, on the device where it is CUDA
     kept_pixels: Path | None = None  # folder of decoded pixels, shared by all encoders that want the same; None keeps none
+
+    @property
+    def gain(self) -> Gain | None:
+        """Return what compiling has cost and saves, None where the model is not compiled, or not yet."""
+        return self.tapped.gain if isinstance(self.tapped, Compiled) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stages import errors
 from stages.errors import Problem, TryAgain, out_of_memory
-from stages.extraction.timing import Clock
+from stages.extraction.timing import Clock, Gain
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Outcome:
 
     seconds: dict[str, float] = field(default_factory=dict)
     images: int = 0
+    gain: Gain | None = None
     problem: tuple[str, str, str | None, str | None] | None = None
     bug: str | None = None
 
@@ -34,7 +35,7 @@ def attempt(write: Callable[[Clock], None]) -> Outcome:
             next_step = "lower extract.batch_size or name fewer extract.devices in params.yaml, then `dvc repro`"
             return Outcome(problem=(TryAgain.__name__, f"out of memory ({said})", None, next_step))
         return Outcome(bug=traceback.format_exc())
-    return Outcome(clock.seconds, clock.images)
+    return Outcome(clock.seconds, clock.images, clock.gain)
 
 
 def settle(outcome: Outcome, clock: Clock, place: str) -> None:
@@ -45,5 +46,6 @@ def settle(outcome: Outcome, clock: Clock, place: str) -> None:
     if outcome.bug is not None:
         raise RuntimeError(f"on {place}: {outcome.bug}")
     clock.images += outcome.images
+    clock.gain = clock.gain or outcome.gain
     for step, seconds in outcome.seconds.items():
         clock.seconds[step] += seconds

@@ -19,6 +19,7 @@ from stages.datasets.decoding import Undecodable, decode_image
 from stages.errors import InputProblem
 from stages.extraction.flow import ahead
 from stages.extraction.job import Item, Job, Rows
+from stages.extraction.on_device import decoding_device, device_pixels
 
 READ_AHEAD = 2  # batches of encoded images
 AHEAD = 3  # batches being decoded while one is in the encoder
@@ -57,12 +58,14 @@ def _keep(path: Path, rows: Rows, job: Job, batches: Iterator[Tensor]) -> None:
         shape = (rows[1] - rows[0], *job.preprocess.input_size)
         whole = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.uint8, shape=shape)
         for (start, stop), batch in zip(batches_of(rows, job.batch_size), batches, strict=True):
-            whole[start - rows[0] : stop - rows[0]] = batch.numpy()
+            whole[start - rows[0] : stop - rows[0]] = batch.cpu().numpy()
         whole.flush()
 
 
 def decoded(job: Job, batches: Iterable[list[Item]]) -> Iterator[Tensor]:
     """Yield uint8 batches [n, c, h, w] in order; `AHEAD` batches are in the making at any time.
+
+    They lie in main memory, or where the job decodes on a GPU, there.
 
     Threads serve here because Pillow lets go of the interpreter's lock while it decodes and resizes.
 
@@ -73,21 +76,22 @@ def decoded(job: Job, batches: Iterable[list[Item]]) -> Iterator[Tensor]:
         for batch in batches:
             pixels = _room(job, len(batch))
             _fill(job, batch, pixels)
-            yield torch.from_numpy(pixels)
+            yield pixels
         return
     with ThreadPoolExecutor(job.workers) as pool:
-        waiting: deque[tuple[NDArray[np.uint8], list[Future[None]]]] = deque()
+        waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
 
         def first() -> Tensor:
             pixels, parts = waiting.popleft()
             for part in parts:
                 part.result()
-            return torch.from_numpy(pixels)
+            return pixels
 
         try:
-            # A batch is split among the workers, so that the first one is ready soon.
+            # A batch is split among the workers, so that the first one is ready soon; nvJPEG splits it by itself.
             for batch in batches:
-                pixels, step = _room(job, len(batch)), -(-len(batch) // job.workers)
+                pixels = _room(job, len(batch))
+                step = -(-len(batch) // (1 if pixels.is_cuda else job.workers))
                 cuts = [slice(start, start + step) for start in range(0, len(batch), step)]
                 waiting.append((pixels, [pool.submit(_fill, job, batch[cut], pixels[cut]) for cut in cuts]))
                 if len(waiting) > AHEAD:
@@ -98,17 +102,25 @@ def decoded(job: Job, batches: Iterable[list[Item]]) -> Iterator[Tensor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _room(job: Job, n: int) -> NDArray[np.uint8]:
-    return np.empty((n, *job.preprocess.input_size), dtype=np.uint8)
+def _room(job: Job, n: int) -> Tensor:
+    device = decoding_device(job.device) if job.decode == "device" else None
+    return torch.empty((n, *job.preprocess.input_size), dtype=torch.uint8, device=device)
 
 
-def _fill(job: Job, batch: list[Item], pixels: NDArray[np.uint8]) -> None:
-    for row, (name, data) in enumerate(batch):
-        try:
-            pixels[row] = job.preprocess.pixels(decode_image(data, max_pixels=job.max_pixels))
-        except Undecodable as error:
-            raise InputProblem(
-                f"image {name!r} cannot be decoded any more ({error})",
-                where=job.label,
-                next_step="`transferscope verify`, then ingest the dataset again with `dvc repro --force`",
-            ) from None
+def _fill(job: Job, batch: list[Item], pixels: Tensor) -> None:
+    found: list[Tensor | None] = [None] * len(batch)
+    if job.decode == "device":
+        found = device_pixels([data for _, data in batch], job.preprocess, pixels.device, job.max_pixels)
+    for row, ((name, data), made) in enumerate(zip(batch, found, strict=True)):
+        pixels[row] = torch.from_numpy(_with_pillow(job, name, data)) if made is None else made
+
+
+def _with_pillow(job: Job, name: str, data: bytes) -> NDArray[np.uint8]:
+    try:
+        return job.preprocess.pixels(decode_image(data, max_pixels=job.max_pixels))
+    except Undecodable as error:
+        raise InputProblem(
+            f"image {name!r} cannot be decoded any more ({error})",
+            where=job.label,
+            next_step="`transferscope verify`, then ingest the dataset again with `dvc repro --force`",
+        ) from None

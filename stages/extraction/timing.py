@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,12 +16,42 @@ T = TypeVar("T")
 STEPS = ("decode", "transfer", "forward", "write")
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What compiling a model has cost, and the seconds of one warm batch before and after it."""
+
+    seconds: float
+    eager: float
+    compiled: float
+    images: int  # of the batch
+
+    @property
+    def pays_from(self) -> int | None:
+        """Return the number of images whose saved time makes up for the compilation, None where nothing is saved."""
+        saved = self.eager - self.compiled
+        return math.ceil(self.seconds / saved * self.images) if saved > 0 else None
+
+    def told(self) -> str:
+        """Return the cost, the saving and the number of images from which it pays as text."""
+        if self.pays_from is None:
+            return f"compiling took {self.seconds:.1f} s and saves nothing"
+        saved = 1000 * (self.eager - self.compiled) / self.images
+        return f"compiling took {self.seconds:.1f} s and saves {saved:.2f} ms an image: it pays from {self.pays_from:,} images"
+
+    def facts(self) -> dict[str, float]:
+        """Return the seconds of the compilation and the milliseconds an image before and after it."""
+        ms = {"eager_ms": self.eager, "compiled_ms": self.compiled}
+        each = {name: round(1000 * seconds / self.images, 4) for name, seconds in ms.items()}
+        return {"compile_seconds": round(self.seconds, 3), **each}
+
+
 class Clock:
     """Seconds by step. Steps run beside each other; what counts is the time that the encoder's thread spends in each."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STEPS, 0.0)
         self.images = 0
+        self.gain: Gain | None = None  # of a model that was compiled; in several processes that of one
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -91,6 +91,8 @@ class Extract(Section):
     shard_images: Count = 4096  # images between two points from which a killed run resumes
     dtype: Literal["float32", "float16"] = "float32"
     channels_last: Literal["auto"] | bool = "auto"  # memory layout of convolutions; auto: on CUDA. Mostly faster on a CPU too
+    compile: bool = False  # the model by torch.compile; the closing line says from how many images that pays
+    decode: Literal["pillow", "device"] = "pillow"  # device: JPEG by torchvision, on a GPU there; pixels differ slightly
     predecode: bool = False  # keep pixels in data/store: the next encoder of the same input decodes nothing
     devices: Literal["auto"] | list[str] = "auto"  # one process each; auto: every GPU
     ray: str | None = None  # address of a Ray cluster, host:port or auto, whose hosts share this folder; needs the extra `ray`
