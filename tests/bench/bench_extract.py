@@ -40,6 +40,7 @@ from stages.artifacts.dataset import Dataset
 from stages.datasets.decoding import decode_image
 from stages.device import pick_device
 from stages.encoders import Preprocess, Tapped, build, data_config
+from stages.extraction.compiled import Compiled
 from stages.params import Encoder
 
 # model, input size, side of the photographs, layers, images
@@ -117,7 +118,7 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure(case: tuple[Any, ...], threads: int, channels_last: bool, result: Any) -> None:
+def measure(case: tuple[Any, ...], threads: int, channels_last: bool, compiled: bool, result: Any) -> None:
     """Send images a second by way and turn, what the stage says of its bottleneck, and the peers' rates."""
     arch, size, side, layers, n = case
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -131,7 +132,7 @@ def measure(case: tuple[Any, ...], threads: int, channels_last: bool, result: An
         save_file(model.state_dict(), "weights.safetensors")
         preprocess, device = Preprocess.of(data_config(encoder, model)), pick_device(settings.run)
         job = extraction.Job(
-            Tapped(model, layers), preprocess, device, "auto", BATCH, 4096, "float32", cores, 10**8,
+            (Compiled if compiled else Tapped)(model, layers), preprocess, device, "auto", BATCH, 4096, "float32", cores, 10**8,
             keep_probabilities=False, label=arch, channels_last=channels_last,
         )  # fmt: skip
         encoded = [data for _, data in dataset.images()]
@@ -157,6 +158,7 @@ def measure(case: tuple[Any, ...], threads: int, channels_last: bool, result: An
 
         ways = {"bare": bare, "decode": decode, "stage": stage}
         bare()
+        stage()  # compiles where it is asked to
         rates = {way: [] for way in ways}
         for _ in range(TURNS):
             for way, run in ways.items():
@@ -184,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
     parser.add_argument("--channels-last", action="store_true", help="the stage alone; the bare pass stays as timm makes it")
+    parser.add_argument("--compile", action="store_true", help="the stage alone")
     parser.add_argument("--grow", type=int, default=3000, help="images of the dataset that grows")
     options = parser.parse_args()
     print(
@@ -195,7 +198,7 @@ def main() -> None:
     for case in CASES:
         for threads in options.threads:
             receive, send = context.Pipe(duplex=False)
-            process = context.Process(target=measure, args=(case, threads, options.channels_last, send))
+            process = context.Process(target=measure, args=(case, threads, options.channels_last, options.compile, send))
             process.start()
             send.close()
             rates, told, device, peers = receive.recv()
