@@ -71,7 +71,7 @@ def read(targets: Sequence[str] | None = None) -> dict[str, Node]:
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
-    with explained(), _params_parsed_once(), Repo(".") as repo, lock_repo(repo):
+    with explained(), Repo(".") as repo, lock_repo(repo), _params_parsed_once():
         chosen = [stage for target in targets or ["dvc.yaml"] for stage in _collect(repo, target)]
         graph = get_active_graph(repo.index.graph)  # edges lead from a stage to what it needs
         order = plan_repro(graph, chosen)

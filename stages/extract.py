@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from stages import entry
 from stages.artifacts import atomic, features, store
 from stages.artifacts.dataset import Dataset
 from stages.artifacts.weights import Card
-from stages.encoders import GRID, load
+from stages.encoders import GRID, Tapped, load
 from stages.errors import InputProblem
 from stages.extraction import Clock, Writer, extract, job_for, on_devices, pick_devices
 from stages.params import Encoder, Params
@@ -29,6 +30,8 @@ def main(settings: Params, name: str) -> None:
     model, card = load(name)
     devices = pick_devices(settings.run, settings.extract.devices, here=settings.extract.ray is None)
     kind = devices[0].partition(":")[0]
+    tapped: Tapped | None = None
+    told = False
     with atomic.new_folder(features.FEATURES / name) as folder:
         for dataset_name in settings.datasets_of(name):
             dataset = Dataset.open(dataset_name)
@@ -36,6 +39,8 @@ def main(settings: Params, name: str) -> None:
                 raise InputProblem("holds no images", where=str(dataset.path), next_step="add images, then `dvc repro`")
             here = devices[0] if settings.extract.ray is None else "cpu"  # a cluster's hosts make jobs of their own
             job, clock = job_for(settings, name, dataset_name, here, loaded=(model, card)), Clock()
+            tapped = tapped or job.tapped  # compiled once
+            job = replace(job, tapped=tapped)
             unit = {
                 "card": card.what_matters(), "probabilities": bool(card.classes), "layers": encoder.layers,
                 "grids": encoder.grids, "extract": settings.extract.what_matters(), "precision": settings.run.precision,
@@ -44,10 +49,13 @@ def main(settings: Params, name: str) -> None:
             # Beside each other: what one dataset has cost is taken over where another holds the same images.
             work = store.folder("features", f"{store.key(unit, CODE)}/{dataset.identity[:32]}")
             with atomic.lock(work):  # two names for the same weights share it
-                joined = extract(job, dataset, work, clock, writer(settings, name, dataset_name, devices, work))
+                write = writer(settings, name, dataset_name, devices, work)
+                # What a cluster's hosts have computed cannot be put to the proof here.
+                joined = extract(job, dataset, work, clock, write, reuse=settings.extract.ray is None)
                 _publish(joined, folder / dataset_name, dataset, name, card, encoder, settings.extract.dtype)
             gain = clock.gain or job.gain  # of the job alone where all images were known
-            if gain is not None:
+            if gain is not None and not told:
+                told = True
                 each = " for each process" if len(devices) > 1 or settings.extract.ray else ""
                 print(f"{job.label}: {gain.told()}{each}", file=sys.stderr)
             if clock.images:

@@ -48,7 +48,8 @@ def job_for(
     tapped = Tapped(model, asked.layers, asked.grids)
     images = Dataset.open(dataset)
     batch_size = chosen_batch(tapped, card.input_size, on) if how.batch_size == "auto" else how.batch_size
-    batch_size = min(batch_size, 1 << max(0, len(images.rows) - 1).bit_length())  # the last batch is filled up
+    most = max(1, min(len(images.rows), how.shard_images))  # in a batch, the last of which is filled up
+    batch_size = min(batch_size, 1 << (most - 1).bit_length())
     return Job(
         Compiled(model, asked.layers, asked.grids) if how.compile else tapped,
         Preprocess.of(card), on, settings.run.precision, batch_size, how.shard_images, how.dtype,

@@ -49,7 +49,8 @@ class Compiled(Tapped):
         self._now: tuple[Tensor, dict[str, Tensor], set[str]] | None = None  # a pass while it is traced
         # Guards on all but tensors are left out: they compare hooks, which are others in each pass, and would compile anew.
         # Nothing else that they watch changes during an extraction. Without them graphs must not be shared between models.
-        options: Any = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
+        # Kernels are not chosen by how fast they ran just now: the order of sums would change from run to run.
+        options: Any = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe, "deterministic": True}
         self._graph = torch.compile(  # type: ignore[call-overload]  # torch's own overloads lack the two about recompiling
             self._traced, fullgraph=True, dynamic=False, recompile_limit=SIZES, isolate_recompiles=True, options=options
         )

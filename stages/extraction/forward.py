@@ -21,8 +21,8 @@ def run_encoder(job: Job, batches: Iterable[Tensor], clock: Clock | None = None)
     """Yield, batch by batch, arrays [n, d] by layer (and `probabilities` [n, classes]) in the job's dtype.
 
     The model always sees `batch_size` images, a smaller batch with black ones behind it: kernels are chosen by the size of
-    a batch, and with one size an image's features do not depend on those beside it. A batch that does not fit into memory
-    is halved, with a message, and so are those behind it.
+    a batch, and with one size an image's features rarely depend on its place or on those beside it. A batch that does not
+    fit into memory is halved, with a message, and so are those behind it.
 
     Raises:
         InputProblem: a value is not finite in the job's dtype.

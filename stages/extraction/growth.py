@@ -1,21 +1,24 @@
 """What an earlier extraction holds of a dataset's images already: a dataset that has grown costs its new images.
 
-An image's features depend on its content, the encoder and the size of the batch, not on the images beside it (see
-`run_encoder`), so rows of an earlier run stand for those of a new one bit by bit. As that is a property of the kernels that
-torch picks on this machine, it is put to the proof each time: one batch of known images is computed again among others.
+In batches of one size (see `run_encoder`) an image's features mostly depend on its content and the encoder alone, not on its
+place in a batch or the images beside it: rows of an earlier run then stand for those of a new one bit by bit. As that is a
+property of the kernels that torch picks for a model on this machine, it is put to the proof each time: a batch of known images
+is computed again in another order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from stages.artifacts import atomic, manifest, store
@@ -47,7 +50,7 @@ class Known:
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Return the earlier row of each row [n], -1 where the image is new."""
-        return _numbers(pl.read_parquet(self.folder / ROWS))
+        return pl.read_parquet(self.folder / ROWS)["row"].to_numpy()
 
     @property
     def new(self) -> NDArray[np.int64]:
@@ -67,37 +70,75 @@ def pending(dataset: Dataset, work: Path) -> Dataset:
 
 
 def take_over(job: Job, dataset: Dataset, work: Path) -> None:
-    """Link into `work` what the best of its sibling folders holds of the dataset's images, if that is worth it and true."""
-    contents = _contents(dataset.rows["sha256"])
-    found = max(_finished(work, contents), key=lambda pair: pair[1]["row"].count(), default=None)
-    if found is None or found[1]["row"].count() < WORTH * job.batch_size:
-        return
-    joined, rows = found
-    try:
-        manifest.read(joined, kind="extraction", version=VERSION, made_by="extract", verify=True)
-    except InputProblem:
-        return
-    number = rows["row"].count()
-    if not holds(job, dataset, arrays_in(joined), _numbers(rows)):
-        print(f"{job.label}: {number:,} known images come out differently beside others: all are computed", file=sys.stderr)
-        return
+    """Link into `work` what one of its sibling folders holds of the dataset's images, if that is worth it and true.
+
+    The sibling with most of the images is tried first; one that is damaged, or does not stand the proof, is passed over.
+    """
+    rows = dataset.rows.select(content=pl.col("sha256").str.decode("hex"))
+    worth = WORTH * job.batch_size
+    found = [pair for pair in _finished(work, rows) if np.count_nonzero(pair[1] >= 0) >= worth]
+    for joined, numbers in sorted(found, key=lambda pair: -np.count_nonzero(pair[1] >= 0)):
+        try:
+            manifest.read(joined, kind="extraction", version=VERSION, made_by="extract", verify=True)
+            known = f"{np.count_nonzero(numbers >= 0):,} of {len(numbers):,} images are known from an earlier run"
+            if holds(job, dataset, arrays_in(joined), numbers):
+                _link(joined, numbers, work)
+                print(f"{job.label}: {known}", file=sys.stderr)
+                return
+            print(f"{job.label}: {known}, but come out differently here in another order: not taken over", file=sys.stderr)
+        except (InputProblem, FileNotFoundError):  # another process may be computing it again
+            continue
+        finally:
+            if job.device.type == "cuda":  # room for the processes that may do the work
+                job.tapped.model.to("cpu")
+                torch.cuda.empty_cache()
+
+
+def _link(joined: Path, rows: NDArray[np.int64], work: Path) -> None:
     with atomic.new_folder(work / KNOWN) as folder:
         for path in joined.glob("*.npy"):
             store.link(path, folder / path.name)
-        rows.select("row").write_parquet(folder / ROWS, compression="zstd")
-    print(f"{job.label}: {number:,} of {len(rows):,} images are known from an earlier run", file=sys.stderr)
+        pl.DataFrame({"row": rows}).write_parquet(folder / ROWS, compression="zstd")
+        manifest.write(folder, kind="extraction", version=VERSION, inputs={})
+
+
+def as_planned(work: Path) -> bool:
+    """Say whether a run that has begun can go on: what it took over is linked to outputs, which may have been edited."""
+    try:
+        if (work / KNOWN).is_dir():
+            manifest.read(work / KNOWN, kind="extraction", version=VERSION, made_by="extract", verify=True)
+    except InputProblem:
+        return False
+    return True
 
 
 def holds(job: Job, dataset: Dataset, earlier: Arrays, rows: NDArray[np.int64]) -> bool:
-    """Say whether a batch of known images, from both ends and in another order, comes out as before, to the bit."""
+    """Say whether a batch of known images, from both ends and in another order, comes out as before, to the bit.
+
+    Where features are kept in fewer bits than they are computed in, rounding would hide small differences: then two orders
+    of the batch are compared before it.
+    """
     there = np.flatnonzero(rows >= 0)
     half = -(-min(job.batch_size, len(there)) // 2)  # the ends lie in few of the dataset's shards
     chosen = np.union1d(there[:half], there[-half:])[: job.batch_size]
-    images = list(dataset.only(chosen).images())[::-1]
-    (arrays,) = run_encoder(job, decoded(job, [images]))
-    places = rows[chosen][::-1]
-    return arrays.keys() == earlier.keys() and all(
-        np.array_equal(_bits(array), _bits(earlier[name][places])) for name, array in arrays.items()
+    images, stream = list(dataset.only(chosen).images()), np.random.default_rng(0)
+
+    def again(job: Job) -> Arrays:
+        order = stream.permutation(len(images))
+        (arrays,) = run_encoder(job, decoded(job, [[images[place] for place in order]]))
+        return {name: array[np.argsort(order)] for name, array in arrays.items()}
+
+    if job.dtype != "float32":
+        whole = replace(job, dtype="float32")
+        if not _equal(again(whole), again(whole)):
+            return False
+    return _equal(again(job), {name: array[rows[chosen]] for name, array in earlier.items()})
+
+
+def _equal(left: Arrays, right: Arrays) -> bool:
+    """Compare bits: -0 is not 0."""
+    return left.keys() == right.keys() and all(
+        np.ascontiguousarray(left[name]).tobytes() == np.ascontiguousarray(right[name]).tobytes() for name in left
     )
 
 
@@ -106,7 +147,7 @@ def merged(earlier: NDArray[Any], known: Known, fresh: Iterator[NDArray[Any]], s
     waiting = np.empty(0)
     for start in range(0, len(known.rows), size):
         rows = known.rows[start : start + size]
-        block = np.array(earlier[np.maximum(rows, 0)])
+        block = np.asarray(earlier[np.maximum(rows, 0)])  # a copy already
         places = np.flatnonzero(rows < 0)
         while len(places):
             waiting = waiting if len(waiting) else next(fresh)
@@ -117,23 +158,14 @@ def merged(earlier: NDArray[Any], known: Known, fresh: Iterator[NDArray[Any]], s
 
 def keep_contents(dataset: Dataset, joined: Path) -> None:
     """Write beside finished arrays which images their rows are of."""
-    _contents(dataset.rows["sha256"]).to_frame().write_parquet(joined / CONTENTS, compression="zstd")
+    rows = dataset.rows.select(content=pl.col("sha256").str.decode("hex"))
+    rows.write_parquet(joined / CONTENTS, compression="zstd")
 
 
-def _contents(hashes: pl.Series) -> pl.Series:
-    return hashes.str.decode("hex").alias("content")
-
-
-def _finished(work: Path, contents: pl.Series) -> Iterator[tuple[Path, pl.DataFrame]]:
-    """Yield the finished runs beside `work`, each with the row that it has of every content, or null."""
+def _finished(work: Path, rows: pl.DataFrame) -> Iterator[tuple[Path, NDArray[np.int64]]]:
+    """Yield the finished runs beside `work`, each with its row of every content, -1 where it has none."""
     for path in sorted(work.parent.glob(f"*/{JOINED}/{CONTENTS}")):
-        there = pl.read_parquet(path).with_row_index("row").unique("content", keep="first", maintain_order=True)
-        yield path.parent, contents.to_frame().join(there, on="content", how="left", maintain_order="left")
-
-
-def _numbers(rows: pl.DataFrame) -> NDArray[np.int64]:
-    return rows["row"].fill_null(-1).to_numpy().astype(np.int64)
-
-
-def _bits(array: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(array).view(np.uint8)
+        with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # damaged, or just being deleted
+            there = pl.read_parquet(path).with_row_index("row").unique("content", keep="first", maintain_order=True)
+            found = rows.join(there, on="content", how="left", maintain_order="left")["row"]
+            yield path.parent, found.cast(pl.Int64).fill_null(-1).to_numpy()

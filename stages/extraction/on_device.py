@@ -19,9 +19,9 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from stages.datasets.decoding import plain_jpeg
 from stages.encoders import Preprocess
-from stages.errors import InputProblem, out_of_memory
+from stages.errors import InputProblem
 
-AT_ONCE = 2**26  # pixels decoded at once: 192 MiB in colour
+AT_ONCE = 2**26  # pixels decoded at once: 192 MiB in colour, in each decoding thread
 
 
 def decoding_device(device: torch.device) -> torch.device:
@@ -74,16 +74,14 @@ def _groups(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 def _decoded(images: list[bytes], mode: ImageReadMode, device: torch.device) -> list[Tensor | None]:
-    """Return decoded images [1 or 3, h, w], None for those that torchvision cannot decode."""
+    """Return decoded images [1 or 3, h, w], None for those that torchvision cannot decode, or not in the memory it has."""
     encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in images]  # bytes themselves are read-only
     try:
         return list(decode_jpeg(encoded, mode=mode, device=device))
     except RuntimeError as error:
-        if out_of_memory(error):
-            raise
         if "nvJPEG support" in str(error):
             what = "this torchvision cannot decode on a GPU: it was built without nvJPEG"
             raise InputProblem(what, where="params.yaml: extract.decode", next_step="set it to pillow") from None
         if len(images) == 1:
             return [None]
-    return [_decoded([data], mode, device)[0] for data in images]  # one that fails takes its whole batch along
+    return [_decoded([data], mode, device)[0] for data in images]  # damaged, or all are too many at once

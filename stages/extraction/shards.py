@@ -19,7 +19,7 @@ from stages.artifacts.dataset import Dataset
 from stages.errors import InputProblem
 from stages.extraction.flow import ahead, behind
 from stages.extraction.forward import run_encoder
-from stages.extraction.growth import JOINED, VERSION, Known, keep_contents, merged, pending, take_over
+from stages.extraction.growth import JOINED, VERSION, Known, as_planned, keep_contents, merged, pending, take_over
 from stages.extraction.job import Arrays, Job, Rows
 from stages.extraction.pixels import batches_of, pixels
 from stages.extraction.timing import Clock
@@ -41,11 +41,13 @@ def remaining(shards: Sequence[Rows], work: Path) -> list[Rows]:
     return [rows for rows in shards if not _folder(work, rows).is_dir()]
 
 
-def extract(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None) -> Path:
+def extract(
+    job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None, *, reuse: bool = True
+) -> Path:
     """Return the folder below `work` with one array [n, d] a layer, computing what `work` does not hold yet.
 
-    Folders beside `work` belong to other datasets under the same job: what they hold of this one's images is taken over.
-    `write` writes the missing shards; by default this process does, on the job's device.
+    Folders beside `work` belong to other datasets under the same job: what they hold of this one's images is taken over,
+    unless `reuse` is false. `write` writes the missing shards; by default this process does, on the job's device.
 
     What is there is checked against its sha256 first: the outputs are links to these files, so an edit of an output
     in place damages them too.
@@ -53,14 +55,23 @@ def extract(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, 
     joined = work / JOINED
     try:
         manifest.read(joined, kind="extraction", version=VERSION, made_by="extract", verify=True)
+        _keep_only(work, JOINED)  # a run that was killed at its end leaves parts
         return joined
     except InputProblem:
-        shutil.rmtree(joined, ignore_errors=True)
-    if not any(work.iterdir()):  # a run that has begun goes on as it was planned
+        if joined.is_dir() or not as_planned(work):
+            _keep_only(work)
+    if reuse and not any(work.glob("*")):  # a run that has begun goes on as it was planned
         take_over(job, dataset, work)
     extract_shards(job, dataset, work, clock, write)
     join_shards(job, dataset, work)
+    _keep_only(work, JOINED)
     return joined
+
+
+def _keep_only(work: Path, *names: str) -> None:
+    for path in work.glob("*"):
+        if path.name not in names:
+            shutil.rmtree(path)
 
 
 def extract_shards(job: Job, dataset: Dataset, work: Path, clock: Clock | None = None, write: Writer | None = None) -> None:
@@ -132,9 +143,9 @@ def _write_header(handle: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]
 
 
 def join_shards(job: Job, dataset: Dataset, work: Path) -> None:
-    """Join the shards and what an earlier run knew into `work/joined`, one memory-mappable array a name, and drop them.
+    """Join the shards and what an earlier run knew into `work/joined`, one memory-mappable array a name.
 
-    One shard is in memory at a time.
+    One shard is in memory at a time, with a block of as many earlier rows.
     """
     known, total = Known.of(work), len(dataset.rows)
     folders = [_folder(work, rows) for rows in planned(len(pending(dataset, work).rows), job.shard_images)]
@@ -148,5 +159,3 @@ def join_shards(job: Job, dataset: Dataset, work: Path) -> None:
                     whole.write(block.data)
         keep_contents(dataset, folder)
         manifest.write(folder, kind="extraction", version=VERSION, inputs={})
-    for shard in [*folders, *([] if known is None else [known.folder])]:
-        shutil.rmtree(shard)

@@ -118,7 +118,7 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure(case: tuple[Any, ...], threads: int, channels_last: bool, compiled: bool, result: Any) -> None:
+def measure(case: tuple[Any, ...], threads: int, channels_last: bool, compiled: bool, precision: str, result: Any) -> None:
     """Send images a second by way and turn, what the stage says of its bottleneck, and the peers' rates."""
     arch, size, side, layers, n = case
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -132,8 +132,8 @@ def measure(case: tuple[Any, ...], threads: int, channels_last: bool, compiled: 
         save_file(model.state_dict(), "weights.safetensors")
         preprocess, device = Preprocess.of(data_config(encoder, model)), pick_device(settings.run)
         job = extraction.Job(
-            (Compiled if compiled else Tapped)(model, layers), preprocess, device, "auto", BATCH, 4096, "float32", cores, 10**8,
-            keep_probabilities=False, label=arch, channels_last=channels_last,
+            (Compiled if compiled else Tapped)(model, layers), preprocess, device, precision, BATCH, 4096, "float32", cores,
+            10**8, keep_probabilities=False, label=arch, channels_last=channels_last,
         )  # fmt: skip
         encoded = [data for _, data in dataset.images()]
         ready = [preprocess.normalise(batch.to(device)) for batch in extraction.decoded(job, _cut(list(dataset.images())))]
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
     parser.add_argument("--channels-last", action="store_true", help="the stage alone; the bare pass stays as timm makes it")
     parser.add_argument("--compile", action="store_true", help="the stage alone")
+    parser.add_argument("--precision", choices=("auto", "bfloat16"), default="auto", help="of the stage alone")
     parser.add_argument("--grow", type=int, default=3000, help="images of the dataset that grows")
     options = parser.parse_args()
     print(
@@ -198,7 +199,8 @@ def main() -> None:
     for case in CASES:
         for threads in options.threads:
             receive, send = context.Pipe(duplex=False)
-            process = context.Process(target=measure, args=(case, threads, options.channels_last, options.compile, send))
+            how = (options.channels_last, options.compile, options.precision)
+            process = context.Process(target=measure, args=(case, threads, *how, send))
             process.start()
             send.close()
             rates, told, device, peers = receive.recv()

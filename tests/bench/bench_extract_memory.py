@@ -7,6 +7,7 @@ Peak memory of an extraction over the number of images, from 10,000 on: a synthe
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import multiprocessing
 import os
@@ -43,8 +44,10 @@ def write_dataset(n: int) -> None:
         encoded.append(held.getvalue())
     folder = dataset_path("synthetic")
     folder.mkdir(parents=True)
-    rows = pl.DataFrame({"id": [f"{index:08d}" for index in range(n)]}).with_row_index().with_columns(
-        shard=(pl.col("index") // DATASET_SHARD).cast(pl.Int64), split=pl.lit("train"), label=pl.lit("a"), sha256=pl.lit(""),
+    ids = [f"{index:08d}" for index in range(n)]
+    hashes = [hashlib.sha256(name.encode()).hexdigest() for name in ids]  # as long and as different as those of the images
+    rows = pl.DataFrame({"id": ids, "sha256": hashes}).with_row_index().with_columns(
+        shard=(pl.col("index") // DATASET_SHARD).cast(pl.Int64), split=pl.lit("train"), label=pl.lit("a"),
         class_index=pl.lit(0, pl.Int64), width=pl.lit(SIDE, pl.Int64), height=pl.lit(SIDE, pl.Int64),
     )  # fmt: skip
     for (shard,), part in rows.group_by(["shard"], maintain_order=True):

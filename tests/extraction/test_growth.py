@@ -48,14 +48,18 @@ def settings(project: Path, write_params: Callable[..., Path]) -> params.Params:
     return loaded
 
 
-def write_few(chosen: np.ndarray, labels: int = 0) -> None:
-    """Make `few` of some of the digits; `labels` moves the classes."""
+def write_few(chosen: np.ndarray, labels: int = 0, copies: bool = False) -> None:
+    """Make `few` of some of the digits; `labels` moves the classes; copies of a row get ids of their own."""
     whole, folder = Dataset.open("digits"), dataset_path("few")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     rows = whole.rows[chosen].with_columns(class_index=(pl.col("class_index") + labels) % 10)
-    rows.write_parquet(folder / "manifest.parquet")
     content = pl.DataFrame(list(whole.chosen(rows["id"]).items()), schema=["id", "bytes"], orient="row")
+    if copies:
+        names = rows["id"] + pl.Series([f"-{number % 2}" for number in range(len(rows))])
+        content = rows.select("id").join(content, on="id", how="left", maintain_order="left").with_columns(id=names)
+        rows = rows.with_columns(id=names)
+    rows.write_parquet(folder / "manifest.parquet")
     content.write_parquet(folder / "images-00000.parquet")
     manifest.write(folder, kind="dataset", version=1, inputs={}, classes=whole.classes, moved=labels)
 
@@ -135,7 +139,7 @@ def test_an_encoder_that_looks_at_the_other_images_is_found_out(
     write_few(np.arange(IMAGES))
     seen.clear()
     grown, said = run(settings, capsys)
-    assert f"net on few: {FIRST} known images come out differently beside others: all are computed" in said
+    assert f"net on few: {FIRST} of {IMAGES} images are known from an earlier run, but come out differently here" in said
     assert sum(seen) == BATCH + IMAGES
     shutil.rmtree("data/store")
     assert grown == run(settings, capsys)[0]
@@ -152,6 +156,81 @@ def test_a_damaged_earlier_run_is_not_taken_over(settings: params.Params, capsys
     assert "known" not in said
     shutil.rmtree("data/store")
     assert grown == run(settings, capsys)[0]
+
+
+@pytest.mark.parametrize("name", ["pooled.npy", "contents.parquet", "manifest.json"])
+def test_a_good_run_serves_where_a_better_one_is_damaged(
+    settings: params.Params, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run(settings, capsys)
+    write_few(np.arange(200))
+    run(settings, capsys)
+    for path in Path("data/store/features").glob(f"*/*/joined/{name}"):
+        if len(pl.read_parquet(path.with_name("contents.parquet"))) == FIRST:
+            path.write_bytes(path.read_bytes()[:-40])
+    write_few(np.arange(IMAGES))
+    grown, said = run(settings, capsys)
+    assert f"net on few: 200 of {IMAGES} images are known" in said
+    shutil.rmtree("data/store")
+    assert grown == run(settings, capsys)[0]
+
+
+def test_copies_of_an_image_share_what_is_known(settings: params.Params, capsys: pytest.CaptureFixture[str]) -> None:
+    run(settings, capsys)
+    write_few(np.repeat(np.arange(IMAGES // 2), 2), copies=True)
+    grown, said = run(settings, capsys)
+    assert "known" in said
+    shutil.rmtree("data/store")
+    assert grown == run(settings, capsys)[0]
+
+
+def test_rounding_does_not_hide_a_difference(
+    settings: params.Params, write_params: Callable[..., Path], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    whole = Tapped.__call__
+
+    def by_place(self: Tapped, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        kept, logits = whole(self, images)
+        place = torch.arange(len(images)) % 2 * 2**-22 + 1  # less than half precision resolves
+        return {name: value * place.view(-1, *[1] * (value.ndim - 1)) for name, value in kept.items()}, logits
+
+    sections = settings.model_dump(mode="json", exclude_unset=True)
+    write_params(**{**sections, "extract": {"batch_size": BATCH, "shard_images": SHARD, "dtype": "float16"}})
+    loaded = params.load()
+    run(loaded, capsys)
+    write_few(np.arange(IMAGES))
+    _, said = run(loaded, capsys)
+    assert "are known from an earlier run\n" in said
+    shutil.rmtree("data/store")
+    write_few(np.arange(FIRST))
+    monkeypatch.setattr(Tapped, "__call__", by_place)
+    run(loaded, capsys)
+    write_few(np.arange(IMAGES))
+    assert "but come out differently here" in run(loaded, capsys)[1]
+
+
+def test_what_was_taken_over_and_then_edited_is_planned_again(
+    settings: params.Params, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings, capsys)
+    write_few(np.arange(IMAGES))
+    job, dataset = job_for(settings, "net", "few", "cpu"), Dataset.open("few")
+    (first,) = Path("data/store/features").glob("*/*")
+    work = first.parent / "grown"
+
+    def killed(shards: list[tuple[int, int]], advance: Callable[[int], None], clock: Clock) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_to(job, dataset, work, write=killed)
+    with (features_path("net", "few") / "pooled.npy").open("r+b") as handle:  # the output of the earlier dataset
+        handle.seek(-4, 2)
+        handle.write(b"\x7f")
+    joined = extract_to(job, dataset, work)
+    assert sorted(path.name for path in work.iterdir()) == ["joined"]
+    alone = extract_to(job, dataset, project / "data" / "alone" / "whole")
+    assert (joined / "pooled.npy").read_bytes() == (alone / "pooled.npy").read_bytes()
 
 
 def test_a_killed_run_goes_on_as_planned_on_any_number_of_devices(
@@ -176,12 +255,15 @@ def test_a_killed_run_goes_on_as_planned_on_any_number_of_devices(
     with pytest.raises(Killed):
         extract_to(job, dataset, second, write=killed)
     assert len(list(second.glob("0*"))) == 2
+    known = np.count_nonzero(pl.read_parquet(second / "known" / "rows.parquet")["row"].to_numpy() >= 0)
     shutil.rmtree(first)  # what was planned does not need it any more
     seen.clear()
     build = partial(small_shards, settings)
     write = partial(on_devices, build, ["cpu", "cpu"], "few", second.relative_to(project), 1)
-    joined = extract_to(job, dataset, second, write=write)
-    assert not seen  # no second proof, and all images elsewhere
+    clock = Clock()
+    joined = extract_to(job, dataset, second, clock, write)
+    assert not seen  # no second proof
+    assert clock.images == IMAGES - 5 - known - 2 * 10  # of the new ones, those that the killed run had not written
     alone = extract_to(job, dataset, afresh)
     assert {path.name: path.read_bytes() for path in joined.glob("*.npy")} == {
         path.name: path.read_bytes() for path in alone.glob("*.npy")
@@ -243,7 +325,8 @@ def test_bytes_are_those_of_a_run_from_nothing_on_several_threads_too(
         run(loaded, capsys)
         write_few(np.arange(IMAGES))
         grown, said = run(loaded, capsys)
-        assert "known" in said  # taken over or refused: test_vit3 sums in an order that depends on the place in a batch
+        refused = arch == "test_vit3" and "come out differently" in said  # it sums by the place in a batch
+        assert refused or ("are known from an earlier run" in said and "differently" not in said)
         shutil.rmtree("data/store")
         assert grown == run(loaded, capsys)[0]
     finally:
