@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -239,9 +238,10 @@ def test_a_killed_run_goes_on_as_planned_on_any_number_of_devices(
     first, second, afresh = (project / "data" / "work" / name for name in ("first", "second", "other/afresh"))
     for folder in (first, second, afresh):
         folder.mkdir(parents=True)
-    extract_to(job_for(settings, "net", "few", "cpu"), Dataset.open("few"), first)
+    small = settings.model_copy(update={"extract": settings.extract.model_copy(update={"shard_images": 10})})
+    extract_to(job_for(small, "net", "few", "cpu"), Dataset.open("few"), first)
     write_few(np.arange(IMAGES)[::-1].copy()[: IMAGES - 5])
-    job, dataset = replace(job_for(settings, "net", "few", "cpu"), shard_images=10), Dataset.open("few")
+    job, dataset = job_for(small, "net", "few", "cpu"), Dataset.open("few")
 
     class Killed(Exception):
         pass
@@ -258,8 +258,7 @@ def test_a_killed_run_goes_on_as_planned_on_any_number_of_devices(
     known = np.count_nonzero(pl.read_parquet(second / "known" / "rows.parquet")["row"].to_numpy() >= 0)
     shutil.rmtree(first)  # what was planned does not need it any more
     seen.clear()
-    build = partial(small_shards, settings)
-    write = partial(on_devices, build, ["cpu", "cpu"], "few", second.relative_to(project), 1)
+    write = partial(on_devices, partial(job_for, small, "net", "few"), ["cpu", "cpu"], "few", second.relative_to(project), 1)
     clock = Clock()
     joined = extract_to(job, dataset, second, clock, write)
     assert not seen  # no second proof
@@ -269,10 +268,6 @@ def test_a_killed_run_goes_on_as_planned_on_any_number_of_devices(
         path.name: path.read_bytes() for path in alone.glob("*.npy")
     }
     assert sorted(path.name for path in second.iterdir()) == ["joined"]
-
-
-def small_shards(settings: params.Params, device: str, beside: int) -> Job:
-    return replace(job_for(settings, "net", "few", device, beside), shard_images=10)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 20))

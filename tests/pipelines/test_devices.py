@@ -39,9 +39,11 @@ def test_uses_what_cuda_would_show(listed: str, wanted: str | None, expected: li
     assert visible(listed, wanted) == expected
 
 
-def stage(name: str, *, on_device: bool, seconds: float = 2) -> dict[str, Any]:
+def stage(name: str, *, on_device: bool, seconds: float = 2, meets: str | None = None) -> dict[str, Any]:
+    """Return a stage that writes when it began and ended; one that `meets` another ends once that has begun, or in vain."""
     begin, end = f"date +%s.%N > {name}.log; echo $CUDA_VISIBLE_DEVICES >> {name}.log", f"date +%s.%N >> {name}.log"
-    cmd = f"{begin}; sleep {seconds}; {end}; echo > {name}.txt"
+    wait = f"for _ in $(seq 300); do test -s {meets}.log && break; sleep 0.1; done" if meets else f"sleep {seconds}"
+    cmd = f"{begin}; {wait}; {end}; echo > {name}.txt"
     return {"cmd": cmd, "outs": [f"{name}.txt"], **({"meta": {"device": "run.device"}} if on_device else {})}
 
 
@@ -70,7 +72,8 @@ def test_one_device_runs_one_stage_while_others_go_on(make_served_toy: MakeToy, 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_two_devices_run_two_stages_and_a_cpu_as_many_as_jobs(make_served_toy: MakeToy, tmp_path: Path, device: str) -> None:
-    toy = make_served_toy("toy", {name: STAGES[name] for name in ("a", "b")}, run={"device": device})
+    both = {name: stage(name, on_device=True, meets=other) for name, other in ("ab", "ba")}
+    toy = make_served_toy("toy", both, run={"device": device})
     names = [f"{tmp_path.name}-{device}-{number}" for number in range(1 + (device == "auto"))]
     toy.environment["TRANSFERSCOPE_DEVICES"] = ",".join(names)
     assert toy.transferscope("repro", "--jobs", "2").returncode == 0
