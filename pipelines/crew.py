@@ -8,11 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from pipelines import graph
+from pipelines import graph, mend
 from pipelines.forks import Fork, Forks
 from stages.errors import InputProblem, TryAgain
 
@@ -105,6 +106,9 @@ class Crew:
             self.say(stage, f"exit code {outcome.code}; trying again" + (f" in {pause:g} s" if pause else ""))
             if self._stopping.wait(pause):
                 return outcome
+            with suppress(TryAgain):  # a DVC that was killed may have left its records half written
+                for done in mend.records():
+                    self.say(stage, done)
 
     def transfer(self, direction: Literal["pull", "push"]) -> None:
         """Bring data and DVC's run cache from the remote, or there; what the remote does not have yet is made here.

@@ -190,6 +190,16 @@ def test_a_killed_dvc_takes_its_stage_along_and_is_tried_again(make_served_toy: 
     all_gone(toy.path)
 
 
+def test_a_dvc_killed_while_it_writes_its_list_of_paths_is_tried_again(make_served_toy: MakeToy) -> None:
+    torn = ": > .dvc/tmp/rwlock; kill -9 $PPID; sleep 45"
+    once = f"if test ! -e log; then echo >> log; {torn}; fi; echo >> log; echo > slow.txt"
+    toy = make_served_toy("toy", {"slow": SLOW["slow"] | {"cmd": once}})
+    run = toy.start("repro", "--retry-seconds", "0.1")
+    assert run.wait(60) == 0, (toy.path / "said").read_text()
+    assert (toy.path / "log").read_text() == "\n\n"
+    assert "rwlock was damaged: removed" in (toy.path / "said").read_text()
+
+
 @pytest.mark.parametrize("both", [True, False])
 def test_a_killed_loader_of_dvc_ends_its_stages_and_is_started_again(
     make_served_toy: MakeToy, all_gone: Stopped, both: bool
