@@ -80,9 +80,8 @@ def plain_jpeg(data: bytes, *, max_pixels: int) -> PlainJpeg | None:
         try:
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
                 width, height = image.size
-                coded_rgb = image.info.get("adobe_transform") == 0 or [part[0] for part in getattr(image, "layer", [])] == [
-                    *b"RGB"
-                ]
+                parts = [part[0] for part in getattr(image, "layer", [])]
+                coded_rgb = image.info.get("adobe_transform") == 0 or parts == [*b"RGB"]
                 alike = image.format == "JPEG" and image.mode in ("L", "RGB") and not coded_rgb
                 if not alike or width * height > max_pixels or _orientation(image) in UPRIGHT:
                     return None

@@ -32,7 +32,7 @@ JOINED = "joined"
 VERSION = 2  # of what `joined` holds
 KNOWN = "known"
 CONTENTS = "contents.parquet"  # the images' sha256, in row order
-ROWS = "rows.parquet"  # of each row the one in the earlier run, or null
+ROWS = "rows.parquet"  # of each row the one in the earlier run, or -1
 WORTH = 2  # batches of known images below which the proof costs more than it saves
 
 
@@ -58,6 +58,15 @@ class Known:
         return np.flatnonzero(self.rows < 0)
 
 
+def finished(folder: Path) -> bool:
+    """Say whether a folder of arrays is whole, each file checked against its sha256: links to outputs, it may be edited."""
+    try:
+        manifest.read(folder, kind="extraction", version=VERSION, made_by="extract", verify=True)
+    except (InputProblem, FileNotFoundError):  # another process may be computing it again
+        return False
+    return True
+
+
 def arrays_in(folder: Path) -> Arrays:
     """Return a finished run's arrays by name, memory-mapped."""
     return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
@@ -74,19 +83,19 @@ def take_over(job: Job, dataset: Dataset, work: Path) -> None:
 
     The sibling with most of the images is tried first; one that is damaged, or does not stand the proof, is passed over.
     """
-    rows = dataset.rows.select(content=pl.col("sha256").str.decode("hex"))
-    worth = WORTH * job.batch_size
-    found = [pair for pair in _finished(work, rows) if np.count_nonzero(pair[1] >= 0) >= worth]
-    for joined, numbers in sorted(found, key=lambda pair: -np.count_nonzero(pair[1] >= 0)):
+    found = ((joined, rows, np.count_nonzero(rows >= 0)) for joined, rows in _siblings(work, _contents(dataset)))
+    worth = [run for run in found if run[2] >= WORTH * job.batch_size]
+    for joined, rows, number in sorted(worth, key=lambda run: -run[2]):
+        if not finished(joined):
+            continue
+        known = f"{job.label}: {number:,} of {len(rows):,} images are known from an earlier run"
         try:
-            manifest.read(joined, kind="extraction", version=VERSION, made_by="extract", verify=True)
-            known = f"{np.count_nonzero(numbers >= 0):,} of {len(numbers):,} images are known from an earlier run"
-            if holds(job, dataset, arrays_in(joined), numbers):
-                _link(joined, numbers, work)
-                print(f"{job.label}: {known}", file=sys.stderr)
+            if holds(job, dataset, arrays_in(joined), rows):
+                _link(joined, rows, work)
+                print(known, file=sys.stderr)
                 return
-            print(f"{job.label}: {known}, but come out differently here in another order: not taken over", file=sys.stderr)
-        except (InputProblem, FileNotFoundError):  # another process may be computing it again
+            print(f"{known}, but come out differently here in another order: not taken over", file=sys.stderr)
+        except FileNotFoundError:  # another process may be computing it again
             continue
         finally:
             if job.device.type == "cuda":  # room for the processes that may do the work
@@ -103,13 +112,9 @@ def _link(joined: Path, rows: NDArray[np.int64], work: Path) -> None:
 
 
 def as_planned(work: Path) -> bool:
-    """Say whether a run that has begun can go on: what it took over is linked to outputs, which may have been edited."""
-    try:
-        if (work / KNOWN).is_dir():
-            manifest.read(work / KNOWN, kind="extraction", version=VERSION, made_by="extract", verify=True)
-    except InputProblem:
-        return False
-    return True
+    """Say whether a run that has begun can go on: with all that it took over, or with nothing."""
+    known = Known.of(work)
+    return known is None or finished(known.folder)
 
 
 def holds(job: Job, dataset: Dataset, earlier: Arrays, rows: NDArray[np.int64]) -> bool:
@@ -158,14 +163,17 @@ def merged(earlier: NDArray[Any], known: Known, fresh: Iterator[NDArray[Any]], s
 
 def keep_contents(dataset: Dataset, joined: Path) -> None:
     """Write beside finished arrays which images their rows are of."""
-    rows = dataset.rows.select(content=pl.col("sha256").str.decode("hex"))
-    rows.write_parquet(joined / CONTENTS, compression="zstd")
+    _contents(dataset).write_parquet(joined / CONTENTS, compression="zstd")
 
 
-def _finished(work: Path, rows: pl.DataFrame) -> Iterator[tuple[Path, NDArray[np.int64]]]:
-    """Yield the finished runs beside `work`, each with its row of every content, -1 where it has none."""
+def _contents(dataset: Dataset) -> pl.DataFrame:
+    return dataset.rows.select(content=pl.col("sha256").str.decode("hex"))
+
+
+def _siblings(work: Path, contents: pl.DataFrame) -> Iterator[tuple[Path, NDArray[np.int64]]]:
+    """Yield the arrays' folder of each run beside `work`, with its row of every content, -1 where it has none."""
     for path in sorted(work.parent.glob(f"*/{JOINED}/{CONTENTS}")):
         with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # damaged, or just being deleted
             there = pl.read_parquet(path).with_row_index("row").unique("content", keep="first", maintain_order=True)
-            found = rows.join(there, on="content", how="left", maintain_order="left")["row"]
+            found = contents.join(there, on="content", how="left", maintain_order="left")["row"]
             yield path.parent, found.cast(pl.Int64).fill_null(-1).to_numpy()

@@ -16,10 +16,9 @@ import numpy as np
 
 from stages.artifacts import atomic, manifest
 from stages.artifacts.dataset import Dataset
-from stages.errors import InputProblem
 from stages.extraction.flow import ahead, behind
 from stages.extraction.forward import run_encoder
-from stages.extraction.growth import JOINED, VERSION, Known, as_planned, keep_contents, merged, pending, take_over
+from stages.extraction.growth import JOINED, VERSION, Known, as_planned, finished, keep_contents, merged, pending, take_over
 from stages.extraction.job import Arrays, Job, Rows
 from stages.extraction.pixels import batches_of, pixels
 from stages.extraction.timing import Clock
@@ -53,13 +52,11 @@ def extract(
     in place damages them too.
     """
     joined = work / JOINED
-    try:
-        manifest.read(joined, kind="extraction", version=VERSION, made_by="extract", verify=True)
+    if finished(joined):
         _keep_only(work, JOINED)  # a run that was killed at its end leaves parts
         return joined
-    except InputProblem:
-        if joined.is_dir() or not as_planned(work):
-            _keep_only(work)
+    if joined.is_dir() or not as_planned(work):
+        _keep_only(work)
     if reuse and not any(work.glob("*")):  # a run that has begun goes on as it was planned
         take_over(job, dataset, work)
     extract_shards(job, dataset, work, clock, write)
@@ -148,7 +145,7 @@ def join_shards(job: Job, dataset: Dataset, work: Path) -> None:
     One shard is in memory at a time, with a block of as many earlier rows.
     """
     known, total = Known.of(work), len(dataset.rows)
-    folders = [_folder(work, rows) for rows in planned(len(pending(dataset, work).rows), job.shard_images)]
+    folders = [_folder(work, rows) for rows in planned(total if known is None else len(known.new), job.shard_images)]
     with atomic.new_folder(work / JOINED) as folder:
         for path in sorted((folders[0] if known is None else known.folder).glob("*.npy")):
             fresh = (np.load(shard / path.name, allow_pickle=False) for shard in folders)

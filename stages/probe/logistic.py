@@ -33,7 +33,7 @@ CURVE_TOLERANCE = 1e-6  # nats, for draws of up to the next number of rows; it g
 _CHEAP_ROWS = 2000
 
 
-class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """L2-regularised multinomial logistic regression, a scikit-learn classifier.
 
     Args:

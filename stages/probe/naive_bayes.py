@@ -25,7 +25,7 @@ _BLOCK_ELEMENTS = 2**18  # float64 values held at once: two MiB, which a second-
 _DTYPES = [np.float64, np.float32]  # taken as they come, so that a memory map is never copied whole; sums are float64
 
 
-class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SharedVarianceGaussianNB(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Gaussian naive Bayes whose classes share one variance per dimension, a scikit-learn classifier.
 
     `partial_fit` over any split of the rows gives the same model as `fit` on all of them, to rounding: counts, means and
